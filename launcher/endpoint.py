@@ -1,0 +1,13 @@
+"""Where a model answers."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible address: `base_url` ends in /v1, `context` is the window in tokens that the engine reports."""
+
+    model: str
+    base_url: str
+    api_key: str = field(repr=False)
+    context: int

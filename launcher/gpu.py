@@ -1,0 +1,73 @@
+"""What a machine has: its GPUs, its CPU and its memory, as plain values. All sizes are bytes."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds memory of a GPU; `used` is 0 where the driver does not say (MIG, WSL)."""
+
+    pid: int
+    name: str
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU that an engine can be placed on, as the driver reports it; `compute` is its compute capability, (8, 9)."""
+
+    index: int
+    uuid: str
+    name: str
+    total: int
+    free: int
+    compute: tuple[int, int]
+    processes: tuple[GpuProcess, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """The processor: its name, the cores that this process may use, its architecture (`x86_64`, `aarch64`)."""
+
+    name: str
+    cores: int
+    arch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """The host's memory: all of it, and what can be had without swapping (container limits included)."""
+
+    total: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that a plan may use. `driver` is "" without an NVIDIA driver; `unsupported` names GPUs of other makers."""
+
+    gpus: tuple[Gpu, ...]
+    cpu: Cpu
+    ram: Ram
+    driver: str = ""
+    unsupported: tuple[str, ...] = ()
+
+    def only(self, indexes: AbstractSet[int]) -> "Inventory":
+        """The same machine with only these GPUs."""
+        return replace(self, gpus=tuple(gpu for gpu in self.gpus if gpu.index in indexes))
+
+    def without(self, pids: AbstractSet[int], ram: int = 0) -> "Inventory":
+        """The same machine once these processes are gone: their GPU memory, and `ram` bytes of host memory, are free again."""
+        gpus = tuple(
+            replace(
+                gpu,
+                free=min(gpu.total, gpu.free + sum(p.used for p in gpu.processes if p.pid in pids)),
+                processes=tuple(p for p in gpu.processes if p.pid not in pids),
+            )
+            for gpu in self.gpus
+        )
+        memory = replace(self.ram, available=min(self.ram.total, self.ram.available + ram))
+        return replace(self, gpus=gpus, ram=memory)

@@ -1,0 +1,73 @@
+"""LAUNCHER_HOME: the one directory that holds environments, weights, state, keys, logs and backups."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import LauncherError
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directory and the names in it; nothing is created before `make`."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, env: Mapping[str, str]) -> "Home":
+        """The directory that LAUNCHER_HOME names, or the platform's directory for a user's data."""
+        if chosen := env.get("LAUNCHER_HOME"):
+            return cls(Path(chosen).expanduser().absolute())
+        import platformdirs
+
+        return cls(Path(platformdirs.user_data_dir("model-launcher")))
+
+    def make(self) -> "Home":
+        """Create the directory for this user alone; raises LauncherError if it cannot be written."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error.strerror or str(error)) from None
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise self._unwritable("Permission denied")
+        return self
+
+    def _unwritable(self, reason: str) -> LauncherError:
+        hint = "set LAUNCHER_HOME to a directory that you may write to"
+        return LauncherError(f"cannot write to {self.root}: {reason}", hint=hint)
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def key(self) -> Path:
+        """The key that agents send, mode 0600."""
+        return self.root / "keys" / "agent.key"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def environments(self) -> Path:
+        return self.root / "environments"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights"
+
+    @property
+    def wired(self) -> Path:
+        """What was written into agents' files, and what stood there before: one 0600 file for each."""
+        return self.root / "wired"
+
+    @property
+    def openhands_config(self) -> Path:
+        """A config.toml of our own, for an OpenHands that has none."""
+        return self.root / "openhands" / "config.toml"

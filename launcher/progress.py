@@ -1,0 +1,26 @@
+"""How long work tells what it does, without knowing where it is shown."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Passed into everything that takes more than a moment."""
+
+    def phase(self, name: str) -> None:
+        """A new phase begins (`environment`, `weights`, `engine`, ...); the one before it is over and timed."""
+
+    def say(self, text: str) -> None:
+        """A line that stays on the screen: a decision, a warning, a replacement."""
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+        """What the current phase is doing now; `done` of `total` in any one unit where that is known, else 0."""
+
+
+class Silent:
+    """Shows nothing: for tests and for callers without a screen."""
+
+    def phase(self, name: str) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None: ...

@@ -1,0 +1,38 @@
+"""What a place that runs commands can do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from launcher.command import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Finds a running command again, in another process and on another day.
+
+    `started` is the leader's start time as psutil gives it (seconds since the epoch), so that a pid used again is not taken for
+    it; `server_id` is the token that all its processes carry as LAUNCHER_SERVER_ID; `environment` is the folder of the engine's
+    own environment, which its processes have mapped.
+    """
+
+    pid: int
+    started: float
+    server_id: str
+    environment: Path
+
+
+class Runner(Protocol):
+    """Starts commands and ends them, whole: engine cores and workers included."""
+
+    def start(self, command: Command, *, log: Path, server_id: str, environment: Path) -> Handle:
+        """Start `command` in a session of its own, both outputs appended to `log` (0600)."""
+
+    def alive(self, handle: Handle) -> bool:
+        """Whether the command's first process still runs."""
+
+    def processes(self, handle: Handle) -> tuple[int, ...]:
+        """The pids of everything that belongs to the command, orphans included."""
+
+    def stop(self, handle: Handle, *, grace: float) -> None:
+        """End all of it: TERM, KILL after `grace` seconds; raises LauncherError if something survives."""

@@ -1,0 +1,47 @@
+"""What an agent's adapter is: files in, files out. It reads and writes nothing itself; `apply` does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from launcher.llm import LLMConfig
+
+Files = Mapping[Path, str | None]
+"""The text of each file by its path; None is a file that does not exist. Line ends are kept as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an agent's files are looked for: the user's home directory and the config.toml that was chosen."""
+
+    home: Path
+    config_file: Path
+    register_only: bool = False
+
+
+class Target(Protocol):
+    """One agent's way of being configured; a module meets it with constants and functions."""
+
+    @property
+    def NAME(self) -> str:
+        """The target's own name, a key of the registry: `openhands-profile`."""
+
+    @property
+    def AGENT(self) -> str:
+        """The agent that reads these files: `openhands`."""
+
+    def paths(self, place: Place, llm: LLMConfig) -> tuple[Path, ...]:
+        """The files that `connect` reads and writes, in the order in which they are shown."""
+
+    def refuses(self, llm: LLMConfig) -> str | None:
+        """Why this agent would not load such a model, or None."""
+
+    def connect(self, files: Files, place: Place, llm: LLMConfig) -> Files:
+        """The files once the model is registered in them; raises LauncherError for a file that cannot be understood."""
+
+    def disconnect(self, now: Files, before: Files, after: Files) -> Files:
+        """`now` without what changed from `before` to `after`: exactly our own entries, even if others edited it since."""
+
+    def start_line(self, place: Place, llm: LLMConfig) -> str:
+        """What a person types to start the agent with these files."""
