@@ -27,6 +27,11 @@ class Gpu:
     compute: tuple[int, int]
     processes: tuple[GpuProcess, ...] = ()
 
+    @property
+    def slice(self) -> bool:
+        """Whether this is a MIG slice: CUDA shows a process only one of them, so that none joins a group."""
+        return self.uuid.startswith("MIG-")
+
 
 @dataclass(frozen=True, slots=True)
 class Cpu:

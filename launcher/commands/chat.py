@@ -1,0 +1,74 @@
+"""`launcher chat`: talk to the model in the terminal."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from launcher import keys, probe, store
+from launcher.endpoint import Endpoint
+from launcher.errors import LauncherError
+from launcher.world import World
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class ChatResult:
+    """One answer, for a question that did not come from a terminal."""
+
+    model: str
+    answer: str
+    seconds: float
+    exit_code: int = 0
+
+    def json(self) -> object:
+        return {"model": self.model, "text": self.answer, "seconds": round(self.seconds, 3)}
+
+    def text(self) -> "RenderableType":
+        from rich.text import Text
+
+        return Text(self.answer)
+
+
+def endpoint(world: World, name: str | None) -> Endpoint:
+    """Where the running model answers; raises LauncherError if none runs."""
+    running = [
+        server
+        for server in store.seen(world.home)
+        if name in (None, server.name) and server.state == "ready" and server.handle and world.runner.alive(server.handle)
+    ]
+    if not running:
+        hint = f"`launcher up {name}` starts it" if name else "`launcher up` starts one"
+        raise LauncherError(f"{name or 'no model'} is {'not ' if name else ''}running", hint=hint)
+    server = running[0]
+    return Endpoint(
+        model=server.name, base_url=server.base_url, api_key=keys.read(world.home.key) or "", context=server.context
+    )
+
+
+def run(where: Endpoint, question: str) -> ChatResult:
+    """Ask once and give the whole answer."""
+    begun = time.monotonic()
+    answer = "".join(probe.stream(where, [{"role": "user", "content": question}]))
+    return ChatResult(where.model, answer.strip(), time.monotonic() - begun)
+
+
+def talk(where: Endpoint, ask: Callable[[], str]) -> Iterator[str]:
+    """A conversation: each question that `ask` gives, answered piece by piece; an EOFError from `ask` ends it."""
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            question = ask().strip()
+        except EOFError:
+            return
+        if not question:
+            continue
+        messages.append({"role": "user", "content": question})
+        answer = ""
+        for piece in probe.stream(where, messages):
+            answer += piece
+            yield piece
+        yield "\n"
+        messages.append({"role": "assistant", "content": answer})

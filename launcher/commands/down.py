@@ -1,0 +1,80 @@
+"""`launcher down`: stop what runs, whole, and forget that it was wanted."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from launcher import lock, store
+from launcher.errors import LauncherError
+from launcher.launching import GRACE
+from launcher.lock import Holder
+from launcher.server import Server
+from launcher.world import World
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class DownResult:
+    """The names of what was stopped."""
+
+    stopped: tuple[str, ...]
+    exit_code: int = 0
+
+    def json(self) -> object:
+        return {"stopped": list(self.stopped)}
+
+    def text(self) -> "RenderableType":
+        if not self.stopped:
+            return "Nothing was running."
+        return (
+            f"Stopped {', '.join(self.stopped)}. The agents' files stay as they are: `launcher unwire` takes our entries out."
+        )
+
+
+def run(world: World, name: str | None) -> DownResult:
+    """Stop `name`, or everything; raises LauncherError for a name that was never started.
+
+    A `launcher up` that is at work is interrupted first: it stops what it started.
+    """
+    if not world.home.root.exists():
+        return DownResult(_known((), name))
+    with lock.acquire(world.home.lock, "launcher down", waiting=lambda holder: _interrupt(world, holder), timeout=None):
+        servers = store.seen(world.home)
+        chosen = [server for server in servers if server.name in _known(servers, name)]
+        return DownResult(tuple(server.name for server in chosen if stop(world, server)))
+
+
+def stop(world: World, server: Server) -> bool:
+    """End a server and all its processes; whether there was anything to end."""
+    store.unwant(world.home, server.name)
+    if server.handle is None:
+        return False
+    running = bool(world.runner.processes(server.handle))
+    if running:
+        world.progress.phase("stop")
+        world.progress.update(f"stopping {server.name}")
+        world.runner.stop(server.handle, grace=GRACE)
+    store.see(world.home, replace(server, state="stopped", handle=None, detail="", since=time.time()))
+    return running
+
+
+def _known(servers: tuple[Server, ...], name: str | None) -> tuple[str, ...]:
+    names = tuple(server.name for server in servers)
+    if name is None:
+        return names
+    if name not in names:
+        hint = f"known here: {', '.join(names)}" if names else "nothing was started yet"
+        raise LauncherError(f"{name} was never started here", hint=hint)
+    return (name,)
+
+
+def _interrupt(world: World, holder: Holder) -> None:
+    if holder.command.startswith("launcher up"):
+        world.progress.say(f"`{holder.command}` (pid {holder.pid}) is at work: it is interrupted and stops what it started")
+        os.kill(holder.pid, signal.SIGINT)
+    else:
+        world.progress.say(f"waiting for `{holder.command}` (pid {holder.pid})")

@@ -1,0 +1,83 @@
+"""`launcher logs`: what an engine wrote."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher import store
+from launcher.errors import LauncherError
+from launcher.server import Server
+from launcher.world import World
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_LOOK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LogsResult:
+    """The last lines of a log."""
+
+    name: str
+    path: Path
+    lines: tuple[str, ...]
+    exit_code: int = 0
+
+    def json(self) -> object:
+        return {"name": self.name, "path": str(self.path), "lines": list(self.lines)}
+
+    def text(self) -> "RenderableType":
+        from rich.text import Text
+
+        return Text("\n".join(self.lines))
+
+
+def run(world: World, name: str | None, *, lines: int) -> LogsResult:
+    """The last `lines` lines; raises LauncherError if it is not clear whose log is meant."""
+    server = _server(world, name)
+    if not server.log.exists():
+        raise LauncherError(f"{server.name} has no log at {server.log}", hint="`launcher up` starts it")
+    with server.log.open(encoding="utf-8", errors="replace") as file:
+        last = deque(file, maxlen=lines)
+    return LogsResult(server.name, server.log, tuple(line.rstrip("\n") for line in last))
+
+
+def follow(world: World, name: str | None, *, lines: int) -> Iterator[str]:
+    """The last lines and then each new one as it comes, until the engine has ended; a log that begins anew is followed."""
+    first = run(world, name, lines=lines)
+    yield from first.lines
+    offset = first.path.stat().st_size
+    while True:
+        # Asked before the file is read, so that the last words of an engine are not missed.
+        alive = _alive(world, first.name)
+        size = first.path.stat().st_size if first.path.exists() else 0
+        offset = min(offset, size)
+        if size > offset:
+            with first.path.open("rb") as file:
+                file.seek(offset)
+                text = file.read()
+            whole = text.rfind(b"\n") + 1
+            offset += whole
+            yield from text[:whole].decode(errors="replace").splitlines()
+        elif not alive:
+            return
+        time.sleep(_LOOK)
+
+
+def _server(world: World, name: str | None) -> Server:
+    servers = store.seen(world.home)
+    running = [server for server in servers if server.handle is not None]
+    chosen = [server for server in servers if server.name == name] if name else (running or list(servers))
+    if len(chosen) == 1:
+        return chosen[0]
+    known = ", ".join(server.name for server in servers) or "nothing was started yet"
+    raise LauncherError(f"there is no log of {name}" if name else "which model's log?", hint=f"known here: {known}")
+
+
+def _alive(world: World, name: str) -> bool:
+    handle = _server(world, name).handle
+    return handle is not None and world.runner.alive(handle)

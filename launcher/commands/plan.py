@@ -1,0 +1,143 @@
+"""`launcher plan`: what would run, and why, on this machine or on another."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from launcher.command import Command
+from launcher.deciding import decide
+from launcher.engines.base import Site
+from launcher.environments import build_for, python_of
+from launcher.gpu import GIB, Inventory
+from launcher.plan import DoesNotFit, Plan
+from launcher.server import ServerSpec
+from launcher.store import port
+from launcher.weights import folder
+from launcher.world import World
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FIRST_PORT = 8400
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """A plan and the command it leads to, or the reasons why there is none."""
+
+    outcome: Plan | DoesNotFit
+    command: Command | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if isinstance(self.outcome, DoesNotFit) else 0
+
+    def json(self) -> object:
+        if isinstance(self.outcome, DoesNotFit):
+            rejections = [{"variant": r.variant, "engine": r.engine, "reason": r.reason} for r in self.outcome.rejections]
+            return {"fits": False, "model": self.outcome.profile.name, "rejections": rejections}
+        plan, memory = self.outcome, self.outcome.memory
+        return {
+            "fits": True,
+            "model": plan.profile.name,
+            "variant": plan.variant.name,
+            "engine": plan.engine,
+            "gpus": [{"index": gpu.index, "name": gpu.name} for gpu in plan.gpus],
+            "tensor": plan.tensor,
+            "pipeline": plan.pipeline,
+            "context": plan.context,
+            "kv_dtype": plan.kv_dtype,
+            "memory": {
+                "weights": memory.weights,
+                "kv": memory.kv,
+                "overhead": memory.overhead,
+                "claim": memory.claim,
+                "kv_tokens": memory.kv_tokens,
+            },
+            "notes": list(plan.notes),
+            "command": self.command.shell() if self.command else "",
+        }
+
+    def text(self) -> "RenderableType":
+        if isinstance(self.outcome, DoesNotFit):
+            return _refused(self.outcome)
+        return _picture(self.outcome, self.command)
+
+
+def run(world: World, spec: ServerSpec, inventory: Inventory) -> PlanResult:
+    """Plan, and show the command that the plan leads to; nothing is touched."""
+    outcome = decide(world, spec, inventory)
+    if isinstance(outcome, DoesNotFit):
+        return PlanResult(outcome)
+    return PlanResult(outcome, command_of(world, outcome))
+
+
+def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
+    """The command that `up` would start, with the paths that it would use and a key that is none."""
+    engine = world.engines[plan.engine]
+    build = build_for(engine, plan.build)
+    site = Site(
+        python=python_of(world.home, build),
+        weights=folder(world.home, plan.profile.name, plan.variant.weights, world.env),
+        host=HOST,
+        port=on_port or port(world.home) or FIRST_PORT,
+        api_key="",
+    )
+    return engine.command(plan, site)
+
+
+def _refused(outcome: DoesNotFit) -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    for each in outcome.rejections:
+        table.add_row(Text(each.variant, "bold"), each.engine, each.reason)
+    return Group(Text.assemble((f"{outcome.profile.name} does not fit", "bold red"), " here:"), table)
+
+
+def _picture(plan: Plan, command: Command | None) -> "RenderableType":
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    devices = f"{plan.tensor} x {plan.gpus[0].name}" if plan.gpus else "CPU"
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_row("variant", plan.variant.name)
+    facts.add_row("engine", plan.engine)
+    facts.add_row("runs on", devices + (f", tensor parallel {plan.tensor}" if plan.tensor > 1 else ""))
+    facts.add_row("context", f"{plan.context:,} tokens, {plan.sessions:.1f} sessions of it at once")
+    for note in plan.notes:
+        facts.add_row("note", note)
+    shown = [Text(plan.profile.name, "bold"), Text(plan.profile.title, "dim"), facts, Text(), _bars(plan)]
+    if command:
+        # One line, never wrapped into pieces that cannot be pasted.
+        shown += [Text(), Text("command", "dim"), Padding(Text(command.shell(), overflow="fold"), (0, 0, 0, 2))]
+    return Group(*shown)
+
+
+def _bars(plan: Plan) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    width = 40
+    memory = plan.memory
+    rows = [(f"GPU {gpu.index}", gpu.total, gpu.total - gpu.free) for gpu in plan.gpus] or [("memory", memory.claim, 0)]
+    table = Table.grid(padding=(0, 1))
+    for label, total, others in rows:
+        parts = [(memory.weights, "blue"), (memory.overhead, "magenta"), (memory.kv, "green"), (others, "red")]
+        bar = Text()
+        for size, colour in parts:
+            bar.append("█" * round(width * size / total), colour)
+        bar.append("░" * max(0, width - len(bar.plain)), "dim")
+        table.add_row(label, bar, Text(f"{total / GIB:.1f} GiB", "dim"))
+    legend = Text.assemble(
+        ("█", "blue"), f" weights {memory.weights / GIB:.1f}  ",
+        ("█", "magenta"), f" engine {memory.overhead / GIB:.1f}  ",
+        ("█", "green"), f" KV cache {memory.kv / GIB:.1f} GiB ({memory.kv_tokens:,} tokens)",
+    )  # fmt: skip
+    table.add_row("", legend, "")
+    return table

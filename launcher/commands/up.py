@@ -1,0 +1,273 @@
+"""`launcher up`: from nothing to a proven model in the agents' configuration."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from launcher import environments, keys, lock, ports, probe, processes, store, weights
+from launcher.commands import down
+from launcher.commands.plan import FIRST_PORT, HOST, PlanResult, command_of
+from launcher.commands.up_result import DryRunResult, UpResult
+from launcher.deciding import decide, refusal, with_a_gpu
+from launcher.diagnosis import diagnose
+from launcher.endpoint import Endpoint
+from launcher.engines.base import Site
+from launcher.errors import LauncherError
+from launcher.gpu import Inventory
+from launcher.launching import Launch, Proven, launch
+from launcher.llm import LLMConfig
+from launcher.plan import Plan
+from launcher.planner import AGENT_CONTEXT
+from launcher.server import Server, ServerSpec, state_now
+from launcher.stopwatch import Stopwatch
+from launcher.wiring import apply
+from launcher.wiring.apply import Proposal
+from launcher.wiring.base import Place, Target
+from launcher.world import World
+
+# How long the driver may take to give a stopped engine's memory back (seconds), and what is noise in it (bytes).
+MEMORY_BACK = 60.0
+MEMORY_NOISE = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UpRequest:
+    """What a person typed after `launcher up`. An empty model in `spec` leaves the choice to us; no targets: nothing is wired."""
+
+    spec: ServerSpec
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    config_file: Path | None = None
+    register_only: bool = False
+    port: int | None = None
+
+
+def dry_run(world: World, request: UpRequest) -> DryRunResult:
+    """What `run` would do, without touching anything."""
+    plan = _plan(world, request.spec, _running(world))
+    port = request.port or store.port(world.home) or ports.free(FIRST_PORT)
+    endpoint = Endpoint(model=plan.profile.name, base_url=_base_url(port), api_key="sk-local-new", context=plan.context)
+    proposal = _propose(world, request, plan, endpoint)
+    return DryRunResult(plan=PlanResult(plan, command_of(world, plan, port)), proposal=proposal)
+
+
+def run(world: World, request: UpRequest) -> UpResult:
+    """Serve, prove and wire a model; whatever goes wrong is told in one LauncherError and leaves nothing half done."""
+    world.home.make()
+    words = f"launcher up {request.spec.model}".strip()
+
+    def wait(holder: lock.Holder) -> None:
+        world.progress.phase("waiting")
+        world.progress.update(f"for `{holder.command}` (pid {holder.pid}), which is at work")
+
+    with lock.acquire(world.home.lock, words, waiting=wait, timeout=None):
+        return _up(world, request)
+
+
+def stay(world: World, name: str) -> None:
+    """Keep a server company until it ends; an interrupt stops it. Raises LauncherError if it dies by itself."""
+    server = next(server for server in store.seen(world.home) if server.name == name)
+    try:
+        while server.handle and world.runner.alive(server.handle):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        down.run(world, name)
+        raise
+    if next(each for each in store.seen(world.home) if each.name == name).state == "ready":
+        found = diagnose(server.log.read_text(errors="replace").splitlines(), world.engines[server.engine].FAULTS)
+        raise LauncherError(f"{name} ended: {found.cause} ({found.evidence})", hint=f"its log: {server.log}")
+
+
+def _up(world: World, request: UpRequest) -> UpResult:
+    watch = Stopwatch(world.progress)
+    world = replace(world, progress=watch)
+    watch.phase("plan")
+    running = _running(world)
+    plan = _plan(world, _or_running(request.spec, running), running)
+    spec = replace(request.spec, model=plan.profile.name)
+    port = _port(world, request, running)
+    key = keys.ensure(world.home.key)
+    expected = Endpoint(model=spec.model, base_url=_base_url(port), api_key=key, context=plan.context)
+    # A file that cannot be wired is better told now than after a quarter of an hour.
+    _refuse_faults(_propose(world, request, plan, expected))
+    proven = _still_good(world, request, running, expected)
+    already = proven is not None
+    replaced = "" if already or running is None or running.name == spec.model else running.name
+    if proven is None:
+        store.keep_port(world.home, port)
+        proven = _serve(world, spec, plan, port=port, key=key, running=running)
+        store.want(world.home, spec)
+    watch.phase("wiring")
+    proposal = _propose(world, request, plan, proven.endpoint)
+    outcome = apply.write(proposal.edits, world.home)
+    if replaced:
+        # An agent that still pointed at the old model would wait for two minutes of retries.
+        apply.unwire(request.targets, world.home, names={replaced})
+    return UpResult(
+        plan=plan,
+        endpoint=proven.endpoint,
+        proof=proven.proof,
+        key=world.home.key,
+        log=proven.server.log,
+        edits=outcome.edits,
+        skips=proposal.skips,
+        faults=outcome.faults,
+        starts=_start_lines(request, proposal, _place(world, request), _llm(plan, proven.endpoint)),
+        seconds=watch.seconds(),
+        already=already,
+        replaced=replaced,
+        gpu_hint="" if plan.gpus or plan.context >= AGENT_CONTEXT else with_a_gpu(world),
+        wanted_wiring=bool(request.targets),
+    )
+
+
+def _or_running(spec: ServerSpec, running: Server | None) -> ServerSpec:
+    """A bare `launcher up` means what runs, if something does."""
+    return running.spec if running and spec == ServerSpec(model="") else spec
+
+
+def _running(world: World) -> Server | None:
+    """The server that has the address now, or whose processes at least are still there."""
+    for server in store.seen(world.home):
+        if server.handle and world.runner.processes(server.handle):
+            return server
+    return None
+
+
+def _plan(world: World, spec: ServerSpec, running: Server | None) -> Plan:
+    """The plan on this machine as it is once the server that runs now has made room."""
+    inventory = world.inventory()
+    if running and running.handle:
+        pids = world.runner.processes(running.handle)
+        inventory = inventory.without(set(pids), processes.resident(pids))
+    outcome = decide(world, spec, inventory)
+    if isinstance(outcome, Plan):
+        return outcome
+    raise refusal(outcome)
+
+
+def _port(world: World, request: UpRequest, running: Server | None) -> int:
+    """The one address: chosen once, then kept, since agents know it."""
+    port = request.port or store.port(world.home)
+    if port is None:
+        return ports.free(FIRST_PORT)
+    ours = running is not None and running.base_url == _base_url(port)
+    if not ours and (holder := ports.holder(port)):
+        hint = "stop that program, or move to another port with --port (agents are wired anew)"
+        raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
+    return port
+
+
+def _still_good(world: World, request: UpRequest, running: Server | None, expected: Endpoint) -> Proven | None:
+    """The server that runs, if it is what was asked for and answers."""
+    if running is None or running.handle is None:
+        return None
+    asked = _or_running(request.spec, running)
+    state, _ = state_now(running, alive=world.runner.alive(running.handle))
+    same = running.spec == replace(asked, model=running.name) and running.name == expected.model
+    if state != "ready" or not same or running.base_url != expected.base_url:
+        return None
+    endpoint = replace(expected, context=running.context)
+    world.progress.phase("proof")
+    world.progress.update(f"{running.name} is up already; asking it")
+    try:
+        return Proven(server=running, endpoint=endpoint, proof=probe.prove(endpoint, timeout=30))
+    except LauncherError as fault:
+        world.progress.say(f"{running.name} runs but does not answer ({fault.message}): it is started again")
+        return None
+
+
+def _serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, running: Server | None) -> Proven:
+    """Prepare everything, make room, start and prove; if that fails, what ran before comes back."""
+    what = _prepare(world, spec, plan, port=port, key=key)
+    if running is None:
+        return launch(what)
+    reason = "to start again" if running.name == spec.model else f"for {spec.model}"
+    world.progress.say(f"{running.name} runs at this address: it is stopped {reason}")
+    down.stop(world, running)
+    _wait_for_memory(world, plan)
+    try:
+        return launch(what)
+    except LauncherError as fault:
+        raise _bring_back(world, running, port, key, fault) from None
+
+
+def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
+    engine = world.engines[plan.engine]
+    world.progress.phase("environment")
+    build = environments.build_for(engine, plan.build)
+    environment = environments.ensure(world.home, build, progress=world.progress, env=world.env)
+    world.progress.phase("weights")
+    files = weights.fetch(
+        world.home,
+        plan.profile.name,
+        plan.variant.weights,
+        environment_python=environment.python,
+        progress=world.progress,
+        env=world.env,
+    )
+    return Launch(
+        spec=spec,
+        plan=plan,
+        site=Site(python=environment.python, weights=files, host=HOST, port=port, api_key=key),
+        environment=environment.path,
+        engine=engine,
+        home=world.home,
+        runner=world.runner,
+        progress=world.progress,
+    )
+
+
+def _bring_back(world: World, old: Server, port: int, key: str, fault: LauncherError) -> LauncherError:
+    """Serve again what ran before, and the error that tells both."""
+    world.progress.say(f"{fault.message}: {old.name} is started again")
+    try:
+        launch(_prepare(world, old.spec, _plan(world, old.spec, None), port=port, key=key))
+        store.want(world.home, old.spec)
+    except LauncherError as again:
+        return LauncherError(f"{fault.message}; and {old.name} did not come back: {again.message}", hint=fault.hint)
+    return LauncherError(f"{fault.message}; {old.name} serves again", hint=fault.hint)
+
+
+def _wait_for_memory(world: World, plan: Plan) -> None:
+    """Until the GPUs are as free as the plan takes them to be: the driver needs a moment after an engine's end."""
+    wanted = {gpu.index: gpu.free - MEMORY_NOISE for gpu in plan.gpus}
+    deadline = time.monotonic() + MEMORY_BACK
+    while wanted and not _has_room(world.inventory(), wanted):
+        if time.monotonic() > deadline:
+            raise LauncherError("the GPU's memory did not come back", hint="`launcher gpus` shows who holds it")
+        time.sleep(0.5)
+
+
+def _has_room(inventory: Inventory, wanted: Mapping[int, int]) -> bool:
+    return all(gpu.free >= wanted.get(gpu.index, 0) for gpu in inventory.gpus)
+
+
+def _place(world: World, request: UpRequest) -> Place:
+    """Where OpenHands is configured: the file that was named, the one of this folder, or one of our own."""
+    here = world.cwd / "config.toml"
+    chosen = request.config_file or (here if here.exists() else world.home.openhands_config)
+    return Place(home=world.user_home, config_file=world.cwd / chosen, register_only=request.register_only)
+
+
+def _llm(plan: Plan, endpoint: Endpoint) -> LLMConfig:
+    return LLMConfig.of(endpoint, native_tool_calling=plan.engine in plan.profile.tool_parser)
+
+
+def _propose(world: World, request: UpRequest, plan: Plan, endpoint: Endpoint) -> Proposal:
+    return apply.propose(request.targets, _place(world, request), _llm(plan, endpoint), world.home)
+
+
+def _refuse_faults(proposal: Proposal) -> None:
+    if proposal.faults:
+        first = proposal.faults[0]
+        raise LauncherError(first.message, hint=f"{first.hint}; --no-wire serves without touching it".lstrip("; "))
+
+
+def _start_lines(request: UpRequest, proposal: Proposal, place: Place, llm: LLMConfig) -> tuple[str, ...]:
+    taken = [target for name, target in request.targets.items() if any(edit.target == name for edit in proposal.edits)]
+    return tuple(target.start_line(place, llm) for target in taken)
+
+
+def _base_url(port: int) -> str:
+    return f"http://{HOST}:{port}/v1"

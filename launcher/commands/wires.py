@@ -1,0 +1,61 @@
+"""`launcher wires`: which agents were told about the model, and where."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from launcher.wiring import apply
+from launcher.wiring.apply import Wired
+from launcher.wiring.base import Target
+from launcher.world import World
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class WiresResult:
+    """For each target, the files of ours that are in place."""
+
+    agents: Mapping[str, str]
+    wired: tuple[Wired, ...]
+    exit_code: int = 0
+
+    def json(self) -> object:
+        return [
+            {
+                "agent": agent,
+                "target": name,
+                "kind": "file",
+                "wired": any(each.present for each in files),
+                "files": [str(each.path) for each in files if each.present],
+                "model": next((each.name for each in files), None),
+                "base_url": next((each.base_url for each in files), None),
+            }
+            for name, agent, files in self._rows()
+        ]
+
+    def text(self) -> "RenderableType":
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="dim", pad_edge=False)
+        for header in ("AGENT", "TARGET", "MODEL", "FILE"):
+            table.add_column(header, no_wrap=header != "FILE")
+        for name, agent, files in self._rows():
+            if not files:
+                table.add_row(agent, name, Text("not wired", "dim"), "")
+            for each in files:
+                table.add_row(
+                    agent, name, each.name, str(each.path) if each.present else Text(f"gone from {each.path}", "yellow")
+                )
+        return table
+
+    def _rows(self) -> list[tuple[str, str, list[Wired]]]:
+        return [(name, agent, [each for each in self.wired if each.target == name]) for name, agent in self.agents.items()]
+
+
+def run(world: World, targets: Mapping[str, Target]) -> WiresResult:
+    """Look at the records and at the files; nothing is changed."""
+    agents = {name: target.AGENT for name, target in targets.items()}
+    return WiresResult(agents, apply.wired(targets, world.home))

@@ -1,0 +1,60 @@
+"""Which plan a person's words mean on a machine: the model by its name or the best that suits, and why not."""
+
+from launcher import catalogue, planner
+from launcher.errors import LauncherError
+from launcher.gpu import GIB, Inventory
+from launcher.machines import inventory_on
+from launcher.plan import DoesNotFit, Plan, Wish
+from launcher.server import ServerSpec
+from launcher.world import World
+
+# Machines that people have or rent, the smallest first: what an agent's model would need, if this one is too small for it.
+_LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB")
+
+
+def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesNotFit:
+    """The plan for a wanted model, or for the model that suits the machine best where none is named ("").
+
+    Raises LauncherError for a model or a GPU that does not exist.
+    """
+    if missing := set(spec.gpus) - {gpu.index for gpu in inventory.gpus}:
+        known = ", ".join(str(gpu.index) for gpu in inventory.gpus)
+        hint = f"GPUs here: {known}" if known else "`launcher gpus` shows what this machine has"
+        raise LauncherError(f"there is no GPU {', '.join(map(str, sorted(missing)))}", hint=hint)
+    if spec.gpus:
+        inventory = inventory.only(set(spec.gpus))
+    wish = Wish(context=spec.context, engine=spec.engine, variant=spec.variant)
+    if spec.model:
+        return planner.plan(catalogue.load(world.profiles, spec.model), inventory, world.engines, wish)
+    profiles = catalogue.load_all(world.profiles)
+    best = planner.choose(profiles.values(), inventory, world.engines, wish)
+    if best is None:
+        # Every profile's reasons would be a page: the smallest model's tell what is missing.
+        smallest = min(profiles.values(), key=lambda profile: profile.architecture.parameters)
+        return planner.plan(smallest, inventory, world.engines, wish)
+    return best
+
+
+def refusal(outcome: DoesNotFit) -> LauncherError:
+    """A plan that does not exist, as the error of a verb that needs one."""
+    reasons = "; ".join(dict.fromkeys(f"{each.variant}: {each.reason}" for each in outcome.rejections))
+    hint = (
+        f"`launcher plan {outcome.profile.name} --on 2xA100-80GB` shows what it takes; `launcher models` lists what runs here"
+    )
+    return LauncherError(f"{outcome.profile.name} cannot run here: {reasons}", hint=hint)
+
+
+def with_a_gpu(world: World) -> str:
+    """What the smallest GPU that carries an agent's model would bring, in a sentence."""
+    profiles = catalogue.load_all(world.profiles)
+    for machine in _LADDER:
+        inventory = inventory_on(machine)
+        best = planner.choose(profiles.values(), inventory, world.engines)
+        if best and best.context >= planner.AGENT_CONTEXT:
+            size = f"{inventory.gpus[0].total / GIB:.0f} GiB"
+            name = machine.replace("-", " ", 1)
+            return (
+                f"With an NVIDIA GPU such as {name} ({size}) this command serves {best.profile.name} ({best.variant.name}) "
+                f"with {best.context:,} tokens: `launcher plan --on {machine}`"
+            )
+    return ""

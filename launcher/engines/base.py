@@ -1,0 +1,88 @@
+"""What an engine's adapter is: the only place that knows the engine's flags, its memory rule and its log."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from launcher.architecture import Architecture
+from launcher.command import Command
+from launcher.gpu import Gpu, Inventory
+from launcher.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a plan runs: its environment's interpreter, its weights, the address it listens on and the key it demands."""
+
+    python: Path
+    weights: Path
+    host: str
+    port: int
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an engine makes of one device, in bytes a rank: what it claims of the device, and what of that is left for KV cache.
+
+    `kv` is below zero where not even the weights fit.
+    """
+
+    claim: int
+    overhead: int
+    kv: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A line of an engine's log that tells why it died. `remedy` may use the pattern's groups: `{0}`."""
+
+    pattern: re.Pattern[str]
+    cause: str
+    remedy: str
+
+
+class Engine(Protocol):
+    """One engine; a module meets it with constants and functions."""
+
+    @property
+    def NAME(self) -> str:
+        """`vllm`: the word in `--engine` and in profiles."""
+
+    @property
+    def VERSION(self) -> str:
+        """The version that this adapter was written for, and that is installed."""
+
+    @property
+    def PYTHON(self) -> Mapping[str, str]:
+        """The Python of each build's environment: `cpu` -> `3.11`."""
+
+    @property
+    def READY_PATH(self) -> str:
+        """Answers 200 once the server accepts requests."""
+
+    @property
+    def FAULTS(self) -> tuple[Fault, ...]:
+        """Causes of death, the most telling first."""
+
+    @property
+    def KV_BLOCK(self) -> Mapping[str, int]:
+        """Tokens in one block of KV cache, by build."""
+
+    @property
+    def SEQUENCES(self) -> int:
+        """Sequences that one server on GPUs takes at once: more KV cache than these can use is never claimed."""
+
+    def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
+        """What the engine makes of this GPU as one of `tensor` ranks."""
+
+    def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
+        """What the engine makes of the host's memory, without a GPU."""
+
+    def command(self, plan: Plan, site: Site) -> Command:
+        """What starts the engine for this plan at this site."""
+
+    def phase(self, line: str) -> str | None:
+        """The phase that a line of the engine's log begins, in words for a person."""

@@ -1,0 +1,213 @@
+"""vLLM 0.32, the CUDA build and the CPU build; which one it is, the environment decides."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from launcher import memory
+from launcher.architecture import Architecture
+from launcher.command import Command
+from launcher.engines.base import Budget, Fault, Site
+from launcher.gpu import GIB, Gpu, Inventory
+from launcher.plan import Plan
+from launcher.profile import CPU, CUDA
+
+NAME = "vllm"
+VERSION = "0.32.0"
+# Only Python 3.11 has the CPU build of PyTorch everywhere that we looked.
+PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
+READY_PATH = "/health"
+# Tokens in a block: 16 on CUDA (config/cache.py, DEFAULT_BLOCK_SIZE), 128 on CPUs (platforms/cpu.py).
+KV_BLOCK: Mapping[str, int] = MappingProxyType({CUDA: 16, CPU: 128})
+
+# vLLM's own default for --gpu-memory-utilization (config/cache.py): the share of the *total* that it fills, all included.
+SHARE = 0.92
+# At start vLLM compares the free memory with the share (v1/worker/utils.py, request_memory); its own CUDA context comes first.
+CONTEXT_MARGIN = 3 * GIB // 4
+# Given on the command line, so that the overhead does not follow the card's name (engine/arg_utils.py, get_batch_defaults).
+LARGE_CARD = 70 * GIB
+BATCHED_TOKENS_LARGE, BATCHED_TOKENS = 8_192, 2_048
+SEQUENCES = 64
+CPU_SEQUENCES = 8
+# Graphs for few sequences are few; the start log's own estimate goes from 0.1 to 3.6 GiB for many.
+CUDA_GRAPHS = GIB
+# API server, engine core and worker on a CPU: 2.5 GiB together after the start of SmolLM2 (weights and KV cache apart).
+CPU_PROCESSES = 5 * GIB // 2
+# What stays free for the system and the agent beside it.
+CPU_RESERVE = GIB // 2
+
+
+def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
+    """KV = a share of the total, minus weights, profiled activations, CUDA graphs and what lies outside PyTorch.
+
+    Source: v1/worker/gpu_worker.py, determine_available_memory.
+    """
+    share = _share(gpu)
+    claim = int(gpu.total * share)
+    activations = memory.activations(architecture, tokens=_batched_tokens(gpu), sequences=SEQUENCES, tensor=tensor)
+    overhead = activations + CUDA_GRAPHS + memory.outside_torch(tensor)
+    return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
+
+
+def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
+    """Explicitly sized KV cache in what the processes and the weights leave of the host's memory."""
+    claim = inventory.ram.available - CPU_RESERVE
+    return Budget(claim=claim, overhead=CPU_PROCESSES, kv=claim - weights - CPU_PROCESSES)
+
+
+def command(plan: Plan, site: Site) -> Command:
+    """Start the API server as a module: the CPU build's package has another name, which the `vllm` script trips over."""
+    argv = [
+        *(str(site.python), "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(site.weights), "--served-model-name", plan.profile.name),
+        *("--host", site.host, "--port", str(site.port)),
+        *("--max-model-len", str(plan.context)),
+        *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
+        *_rope_options(plan),
+        *_tool_options(plan),
+        *plan.profile.args.get(NAME, ()),
+        *plan.variant.args.get(NAME, ()),
+    ]
+    env = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # The weights are a folder by now: nothing is left to ask the hub for.
+        "HF_HUB_OFFLINE": "1",
+    }
+    if plan.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in plan.gpus)
+    else:
+        env["VLLM_TARGET_DEVICE"] = "cpu"
+    return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key})
+
+
+def phase(line: str) -> str | None:
+    """What a line of the log begins. vLLM tells no phase as such; these lines were read off its starts."""
+    for pattern, words in _PHASES:
+        if pattern.search(line):
+            return words
+    return None
+
+
+def _share(gpu: Gpu) -> float:
+    """The largest share of a GPU that vLLM can have now: in thousandths, since rounded up it could exceed what is free."""
+    return max(0, int(min(SHARE, (gpu.free - CONTEXT_MARGIN) / gpu.total) * 1000)) / 1000
+
+
+def _batched_tokens(gpu: Gpu) -> int:
+    return BATCHED_TOKENS_LARGE if gpu.total >= LARGE_CARD else BATCHED_TOKENS
+
+
+def _gpu_options(plan: Plan) -> list[str]:
+    tightest = min(plan.gpus, key=lambda gpu: gpu.free)
+    share = min(_share(tightest), math.ceil(plan.memory.claim / tightest.total * 1000) / 1000)
+    return [
+        *("--gpu-memory-utilization", f"{share:.3f}"),
+        *("--tensor-parallel-size", str(plan.tensor)),
+        *("--max-num-batched-tokens", str(_batched_tokens(tightest)), "--max-num-seqs", str(SEQUENCES)),
+    ]
+
+
+def _cpu_options(plan: Plan) -> list[str]:
+    # Eager: compiling for a CPU takes longer than it saves an agent.
+    return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(CPU_SEQUENCES), "--enforce-eager"]
+
+
+def _rope_options(plan: Plan) -> list[str]:
+    """YaRN only where the native window is exceeded: it is static in vLLM, and costs accuracy on short texts."""
+    architecture = plan.profile.architecture
+    if plan.context <= architecture.context:
+        return []
+    rope = {
+        "rope_type": "yarn",
+        "factor": plan.profile.yarn_factor,
+        "original_max_position_embeddings": architecture.context,
+        "rope_theta": architecture.rope_theta,
+    }
+    return ["--hf-overrides", json.dumps({"rope_parameters": rope}, separators=(",", ":"))]
+
+
+def _tool_options(plan: Plan) -> list[str]:
+    parser = plan.profile.tool_parser.get(NAME)
+    return ["--enable-auto-tool-choice", "--tool-call-parser", parser] if parser else []
+
+
+_PHASES = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Resolved architecture", "read the model's configuration"),
+        (r"Initializing a V1 LLM engine", "starting the engine core"),
+        (r"rank 0 in world size", "starting the workers"),
+        (r"Starting to load model", "loading the weights"),
+        (r"torch\.compile|Dynamo bytecode transform", "compiling"),
+        (r"KV cache size", "KV cache is ready; warming up"),
+        (r"Capturing CUDA graphs", "capturing CUDA graphs"),
+        (r"Starting vLLM server", "opening the address"),
+    )
+)
+
+
+def _fault(pattern: str, cause: str, remedy: str) -> Fault:
+    return Fault(re.compile(pattern), cause, remedy)
+
+
+# Read off starts that were made wrong on purpose, and off vLLM's own raise statements. `{0}` is the first group.
+FAULTS: tuple[Fault, ...] = (
+    _fault(
+        r"To serve at least one request with the model's max seq len.*estimated maximum model length is (\d+)",
+        "the KV cache does not hold one sequence of this context",
+        "start with --context {0}",
+    ),
+    _fault(
+        r"To serve at least one request",
+        "the KV cache does not hold one sequence of this context",
+        "start with a smaller --context",
+    ),
+    _fault(
+        r"No available memory for the cache blocks",
+        "no memory is left for the KV cache",
+        "free memory of the GPU, or take a smaller variant",
+    ),
+    _fault(
+        r"Free memory on device.*is less than desired",
+        "another program took the GPU's memory while the engine started",
+        "launcher gpus shows who holds it",
+    ),
+    _fault(
+        r"on kv cache allocation is less than requested",
+        "the machine has less free memory than the KV cache needs",
+        "free memory, or start with a smaller --context",
+    ),
+    _fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
+    _fault(
+        r"User-specified max_model_len \((\d+)\) is greater",
+        "the context is longer than the model's own",
+        "start with a smaller --context",
+    ),
+    _fault(r"Address already in use", "the port was taken while the engine started", "run the command again"),
+    _fault(
+        r"no kernel image is available",
+        "this build of the engine has no code for this GPU",
+        "a newer GPU, or another engine version",
+    ),
+    _fault(
+        r"driver.{0,40}too old|CUDA driver version is insufficient", "the NVIDIA driver is too old", "install a newer driver"
+    ),
+    _fault(
+        r"incomplete metadata, file not fully covered|HeaderTooLarge",
+        "a weights file is damaged or cut off",
+        "remove the weights and fetch them again",
+    ),
+    _fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
+    _fault(r"invalid tool call parser: (\S+)", "the engine knows no tool parser {0}", "mend tool_parser in the profile"),
+    _fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
+    _fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
+    _fault(
+        r"No module named '?([\w.]+)",
+        "the engine's environment lacks {0}",
+        "remove the environment; the next start makes it anew",
+    ),
+)

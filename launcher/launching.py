@@ -1,0 +1,169 @@
+"""From a plan at a site to a proven server: start it, watch its log, ask it, and take everything back if it fails."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher import probe, store
+from launcher.command import Command
+from launcher.diagnosis import diagnose
+from launcher.endpoint import Endpoint
+from launcher.engines.base import Engine, Site
+from launcher.errors import LauncherError
+from launcher.home import Home
+from launcher.plan import Plan
+from launcher.probe import Proof
+from launcher.progress import Progress
+from launcher.runners.base import Handle, Runner
+from launcher.server import Server, ServerSpec
+
+# Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
+SILENCE = 900.0
+GRACE = 15.0
+_LOOK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A server that answered."""
+
+    server: Server
+    endpoint: Endpoint
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is to be started, and with what."""
+
+    spec: ServerSpec
+    plan: Plan
+    site: Site
+    environment: Path
+    engine: Engine
+    home: Home
+    runner: Runner
+    progress: Progress
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.site.host}:{self.site.port}/v1"
+
+    @property
+    def log(self) -> Path:
+        return self.home.logs / f"{self.spec.model}.log"
+
+
+def launch(what: Launch) -> Proven:
+    """Start the engine and return when it is proven.
+
+    Raises LauncherError with the cause from its log if it dies, hangs or does not answer; whatever the reason for leaving, an
+    interrupt included, nothing of a server that is not proven is left running.
+    """
+    _rotate(what.log)
+    command = what.engine.command(what.plan, what.site)
+    what.progress.phase("engine")
+    handle, server = _start(what, command)
+    try:
+        _wait_until_ready(what, handle)
+        what.progress.phase("proof")
+        endpoint = _endpoint(what)
+        what.progress.update(f"asking: {probe.QUESTION}")
+        proof = _proof(what, handle, endpoint)
+    except BaseException as fault:
+        what.runner.stop(handle, grace=GRACE)
+        detail = fault.message if isinstance(fault, LauncherError) else "the start was interrupted"
+        state = "failed" if isinstance(fault, LauncherError) else "stopped"
+        store.see(what.home, replace(server, state=state, handle=None, detail=detail))
+        raise
+    proven = replace(server, state="ready", since=time.time())
+    store.see(what.home, proven)
+    return Proven(server=proven, endpoint=endpoint, proof=proof)
+
+
+def _rotate(log: Path) -> None:
+    """Keep the log of the start before this one."""
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
+def _start(what: Launch, command: Command) -> tuple[Handle, Server]:
+    handle = what.runner.start(command, log=what.log, server_id=str(uuid.uuid4()), environment=what.environment)
+    server = Server(
+        spec=what.spec,
+        engine=what.plan.engine,
+        variant=what.plan.variant.name,
+        state="starting",
+        context=what.plan.context,
+        base_url=what.base_url,
+        log=what.log,
+        since=time.time(),
+        handle=handle,
+    )
+    try:
+        store.see(what.home, server)
+    except BaseException:
+        what.runner.stop(handle, grace=0)
+        raise
+    return handle, server
+
+
+def _wait_until_ready(what: Launch, handle: Handle) -> None:
+    what.progress.update("importing")
+    lines = _Tail(what.log)
+    last_word = time.monotonic()
+    while not probe.healthy(what.base_url, what.engine.READY_PATH):
+        if not what.runner.alive(handle):
+            raise _died(what)
+        for line in lines.new():
+            last_word = time.monotonic()
+            if phase := what.engine.phase(line):
+                what.progress.update(phase)
+        if time.monotonic() - last_word > SILENCE:
+            raise LauncherError(f"the engine said nothing for {SILENCE / 60:.0f} minutes", hint=f"its log: {what.log}")
+        time.sleep(_LOOK)
+
+
+def _endpoint(what: Launch) -> Endpoint:
+    """Where the model answers, with the context that the engine itself reports: it must be the one that was planned."""
+    context = probe.context(what.base_url, what.site.api_key, what.spec.model)
+    if context != what.plan.context:
+        raise LauncherError(
+            f"the engine serves {context:,} tokens of context instead of the planned {what.plan.context:,}",
+            hint=f"its log: {what.log}",
+        )
+    return Endpoint(model=what.spec.model, base_url=what.base_url, api_key=what.site.api_key, context=context)
+
+
+def _proof(what: Launch, handle: Handle, endpoint: Endpoint) -> Proof:
+    try:
+        return probe.prove(endpoint)
+    except LauncherError as fault:
+        if not what.runner.alive(handle):
+            raise _died(what) from None
+        raise LauncherError(f"the engine runs but does not work: {fault.message}", hint=f"its log: {what.log}") from None
+
+
+def _died(what: Launch) -> LauncherError:
+    found = diagnose(what.log.read_text(errors="replace").splitlines(), what.engine.FAULTS)
+    evidence = f" ({found.evidence})" if found.evidence else ""
+    remedy = f"{found.remedy}; the whole log: {what.log}" if found.remedy else f"the whole log: {what.log}"
+    return LauncherError(f"{what.engine.NAME} did not start: {found.cause}{evidence}", hint=remedy)
+
+
+class _Tail:
+    """The lines that are added to a file, whole ones only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> Iterator[str]:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        whole = text.rfind(b"\n") + 1
+        self._offset += whole
+        yield from text[:whole].decode(errors="replace").replace("\r", "\n").splitlines()

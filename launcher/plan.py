@@ -1,0 +1,65 @@
+"""The outcome of planning: a variant on exact devices, or the reasons why there is none."""
+
+from dataclasses import dataclass
+
+from launcher.gpu import Gpu
+from launcher.profile import CPU, CUDA, Profile, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on each device: weights, KV cache, what the engine needs besides, and their sum, the claim."""
+
+    weights: int
+    kv: int
+    overhead: int
+    claim: int
+    kv_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A variant on exact devices. No GPUs means the CPU. `context` is in tokens; `sessions` sequences of it fit at once."""
+
+    profile: Profile
+    variant: Variant
+    engine: str
+    gpus: tuple[Gpu, ...]
+    tensor: int
+    pipeline: int
+    context: int
+    sessions: float
+    kv_dtype: str
+    memory: Memory
+    notes: tuple[str, ...] = ()
+
+    @property
+    def build(self) -> str:
+        """Which build of the engine this needs."""
+        return CUDA if self.gpus else CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a variant on an engine was not taken."""
+
+    variant: str
+    engine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoesNotFit:
+    """No variant of this profile can run here."""
+
+    profile: Profile
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asked for beyond the model; None leaves it to the planner."""
+
+    context: int | None = None
+    engine: str | None = None
+    variant: str | None = None

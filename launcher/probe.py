@@ -1,0 +1,104 @@
+"""The proof that a server works: a real completion, over plain HTTP, with the address and the key that an agent gets."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from launcher.endpoint import Endpoint
+from launcher.errors import LauncherError
+
+QUESTION = "What is the capital of France?"
+ANSWER_TOKENS = 48
+# A CPU may take its time for a first answer; a server that generates nothing for so long is not one.
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A model's own words and the seconds that they took."""
+
+    text: str
+    seconds: float
+
+
+def healthy(base_url: str, path: str, *, timeout: float = 2.0) -> bool:
+    """Whether the server says that it accepts requests; no answer at all is a no."""
+    try:
+        with _connection(base_url, timeout) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def context(base_url: str, api_key: str, model: str) -> int:
+    """The context length in tokens that the engine reports for `model`; raises LauncherError if it does not serve it."""
+    answer = _json(base_url, api_key, "/v1/models", None, timeout=PATIENCE)
+    for each in answer.get("data", []):
+        if each.get("id") == model:
+            return int(each["max_model_len"])
+    raise LauncherError(f"the server at {base_url} does not serve {model}")
+
+
+def prove(endpoint: Endpoint, *, timeout: float = PATIENCE) -> Proof:
+    """Ask the model a question; raises LauncherError where no words come back."""
+    begun = time.monotonic()
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0,
+    }
+    answer = _json(endpoint.base_url, endpoint.api_key, "/v1/chat/completions", body, timeout=timeout)
+    text = (answer["choices"][0]["message"].get("content") or "").strip() if answer.get("choices") else ""
+    if not text:
+        raise LauncherError("the server answered a question with no words", hint="its log may tell why")
+    return Proof(text=text, seconds=time.monotonic() - begun)
+
+
+def stream(endpoint: Endpoint, messages: list[dict[str, str]], *, timeout: float = PATIENCE) -> Iterator[str]:
+    """The words of an answer to a conversation, as they come."""
+    body = {"model": endpoint.model, "messages": messages, "stream": True}
+    with _connection(endpoint.base_url, timeout) as connection:
+        response = _post(connection, endpoint.api_key, "/v1/chat/completions", body)
+        for line in response:
+            event = line.decode().strip().removeprefix("data:").strip()
+            if event and event != "[DONE]":
+                for choice in json.loads(event).get("choices", []):
+                    yield choice["delta"].get("content") or ""
+
+
+def _json(base_url: str, api_key: str, path: str, body: dict[str, Any] | None, *, timeout: float) -> dict[str, Any]:
+    with _connection(base_url, timeout) as connection:
+        answer: dict[str, Any] = json.loads(_post(connection, api_key, path, body).read())
+        return answer
+
+
+def _post(
+    connection: http.client.HTTPConnection, api_key: str, path: str, body: dict[str, Any] | None
+) -> http.client.HTTPResponse:
+    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+    try:
+        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+        response = connection.getresponse()
+    except TimeoutError:
+        raise LauncherError(f"no answer from {connection.host}:{connection.port} within {connection.timeout:.0f} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise LauncherError(f"cannot reach {connection.host}:{connection.port}: {error}") from None
+    if response.status != http.client.OK:
+        text = response.read(2000).decode(errors="replace")
+        raise LauncherError(f"{path} answered {response.status}: {' '.join(text.split())[:300]}")
+    return response
+
+
+@contextmanager
+def _connection(base_url: str, timeout: float) -> Iterator[http.client.HTTPConnection]:
+    """A direct connection: a proxy that the environment names has no business between us and our own server."""
+    parts = urlsplit(base_url)
+    with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)) as connection:
+        yield connection

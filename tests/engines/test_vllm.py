@@ -1,0 +1,224 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher import catalogue, planner
+from launcher.diagnosis import diagnose
+from launcher.engines import vllm
+from launcher.engines.base import Site
+from launcher.engines.registry import ENGINES
+from launcher.gpu import GIB, Inventory
+from launcher.plan import Plan, Wish
+from tests.machines_for_tests import machine
+
+PROFILES = catalogue.load_all(catalogue.shipped())
+SITE = Site(
+    python=Path("/env/bin/python"), weights=Path("/weights/model"), host="127.0.0.1", port=8400, api_key="sk-local-secret"
+)
+
+
+def planned(name: str, inventory: Inventory, wish: Wish | None = None) -> Plan:
+    outcome = planner.plan(PROFILES[name], inventory, ENGINES, wish)
+    assert isinstance(outcome, Plan), outcome
+    return outcome
+
+
+def options(plan: Plan) -> dict[str, str]:
+    """The command's options by name; a switch has no text."""
+    words = vllm.command(plan, SITE).argv[3:]
+    return {
+        word: "" if after.startswith("--") else after
+        for word, after in zip(words, (*words[1:], "--"), strict=True)
+        if word.startswith("--")
+    }
+
+
+def test_on_a_cpu_the_kv_cache_is_sized_explicitly() -> None:
+    plan = planned("smollm2-135m", machine(ram=16))
+    assert vllm.command(plan, SITE).argv[:3] == ("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server")
+    assert options(plan) == {
+        "--model": "/weights/model",
+        "--served-model-name": "smollm2-135m",
+        "--host": "127.0.0.1",
+        "--port": "8400",
+        "--max-model-len": "8192",
+        "--kv-cache-memory-bytes": str(16_384 * 23_040),
+        "--max-num-seqs": "8",
+        "--enforce-eager": "",
+    }
+    assert vllm.command(plan, SITE).env["VLLM_TARGET_DEVICE"] == "cpu"
+
+
+def test_on_gpus_the_claim_becomes_a_share_of_the_total() -> None:
+    plan = planned("openhands-lm-32b", machine(2, 79.25))
+    told = options(plan)
+    assert told["--tensor-parallel-size"] == "2"
+    assert told["--gpu-memory-utilization"] == "0.920"
+    assert told["--tool-call-parser"] == "hermes"
+    assert vllm.command(plan, SITE).env["CUDA_VISIBLE_DEVICES"] == "GPU-GPU-0,GPU-GPU-1"
+
+
+@pytest.mark.parametrize("held", [0.0, 0.6, 3.0, 11.7, 20.0, 31.3])
+def test_the_share_never_asks_for_more_than_is_free(held: float) -> None:
+    plan = planned("smollm2-135m", machine(1, 44.4, held=held))
+    share = float(options(plan)["--gpu-memory-utilization"])
+    gpu = plan.gpus[0]
+    assert plan.memory.claim <= share * gpu.total + 1
+    assert share * gpu.total <= gpu.free - vllm.CONTEXT_MARGIN
+
+
+def test_a_small_model_does_not_take_the_whole_card() -> None:
+    plan = planned("smollm2-135m", machine(1, 79.18))
+    assert plan.memory.claim < 14 * GIB
+    assert float(options(plan)["--gpu-memory-utilization"]) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("context", "factor"),
+    [pytest.param(32_768, None, id="not within the native window"), pytest.param(131_072, 4.0, id="beyond it")],
+)
+def test_yarn_is_asked_for_only_where_it_is_needed(context: int, factor: float | None) -> None:
+    told = options(planned("openhands-lm-32b", machine(2, 79.25), Wish(context=context)))
+    rope = json.loads(told["--hf-overrides"])["rope_parameters"] if "--hf-overrides" in told else {}
+    assert rope.get("factor") == factor
+    assert rope.get("original_max_position_embeddings", 32_768) == 32_768
+
+
+@pytest.mark.parametrize(
+    ("variant", "quantization"),
+    [("bf16", None), ("fp8", "fp8_per_tensor"), ("mxfp4", "mxfp4")],
+)
+def test_a_variants_own_options_pass_through(variant: str, quantization: str | None) -> None:
+    told = options(planned("openhands-lm-32b", machine(2, 79.25), Wish(variant=variant)))
+    assert told.get("--quantization") == quantization
+
+
+def test_the_key_is_in_no_argument_and_in_no_text() -> None:
+    command = vllm.command(planned("smollm2-135m", machine(ram=16)), SITE)
+    assert SITE.api_key not in command.shell()
+    assert SITE.api_key not in repr(command)
+    assert SITE.api_key not in " ".join(command.argv)
+    assert command.secrets == {"VLLM_API_KEY": SITE.api_key}
+    assert "VLLM_API_KEY=****" in command.shell()
+
+
+def test_telemetry_is_off() -> None:
+    env = vllm.command(planned("smollm2-135m", machine(ram=16)), SITE).env
+    assert (env["VLLM_NO_USAGE_STATS"], env["DO_NOT_TRACK"], env["HF_HUB_DISABLE_TELEMETRY"]) == ("1", "1", "1")
+
+
+def test_a_busy_card_gives_a_smaller_share() -> None:
+    idle, busy = machine(1, 79.18), machine(1, 79.18, held=10)
+    architecture = PROFILES["openhands-lm-32b"].architecture
+    budgets = [vllm.gpu_budget(architecture, each.gpus[0], weights=0, tensor=1) for each in (idle, busy)]
+    assert budgets[0].claim > budgets[1].claim
+    assert budgets[1].claim <= busy.gpus[0].free
+
+
+def test_a_full_card_has_a_budget_below_zero() -> None:
+    gpu = replace(machine(1, 24).gpus[0], free=0)
+    budget = vllm.gpu_budget(PROFILES["smollm2-135m"].architecture, gpu, weights=1, tensor=1)
+    assert budget.claim == 0
+    assert budget.kv < 0
+
+
+# Lines as vLLM 0.32 wrote them on a CPU, started wrongly on purpose; the two of a GPU are its own raise statements.
+DEATHS = [
+    (
+        "the KV cache is too small for one sequence",
+        "ValueError: To serve at least one request with the model's max seq len (200000), (4.29 GiB KV cache is needed, which is larger "
+        "than the available KV cache memory (1.0 GiB). Based on the available memory, the estimated maximum model length is 46592.",
+        "the KV cache does not hold one sequence of this context",
+        "start with --context 46592",
+    ),
+    (
+        "no memory for KV cache at all",
+        "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine.",
+        "no memory is left for the KV cache",
+        "free memory of the GPU, or take a smaller variant",
+    ),
+    (
+        "more KV cache than memory",
+        "ValueError: Available memory on node 0 (12.67/16.96 GiB) on kv cache allocation is less than requested memory for kv (400.0 GiB)",
+        "the machine has less free memory than the KV cache needs",
+        "free memory, or start with a smaller --context",
+    ),
+    (
+        "the port taken",
+        "OSError: [Errno 98] Address already in use",
+        "the port was taken while the engine started",
+        "run the command again",
+    ),
+    (
+        "a parser unknown",
+        "KeyError: 'invalid tool call parser: nope (chose from {hermes,pythonic})'",
+        "the engine knows no tool parser nope",
+        "mend tool_parser in the profile",
+    ),
+    (
+        "a flag unknown",
+        "api_server.py: error: unrecognized arguments: --no-such-flag",
+        "this version of the engine does not know --no-such-flag",
+        "mend args in the profile",
+    ),
+    (
+        "weights cut off",
+        "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
+        "a weights file is damaged or cut off",
+        "remove the weights and fetch them again",
+    ),
+]
+LAST = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+
+
+@pytest.mark.parametrize(("line", "cause", "remedy"), [pytest.param(*death[1:], id=death[0]) for death in DEATHS])
+def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remedy: str) -> None:
+    log = ["INFO starting", f"(EngineCore pid=7) ERROR 11-22 21:50:44 [core.py:1] {line}", *["  frame"] * 40, LAST]
+    found = diagnose(log, vllm.FAULTS)
+    assert (found.cause, found.remedy) == (cause, remedy)
+    assert found.evidence.startswith(line[:40])
+
+
+@pytest.mark.parametrize(
+    ("log", "cause", "evidence"),
+    [
+        pytest.param(
+            ["(Worker pid=3) ERROR 11-22 21:50:44 [x.py:9] ZeroDivisionError: no such thing", LAST],
+            "the engine stopped with an error",
+            "ZeroDivisionError: no such thing",
+            id="an error that nobody foresaw is shown as it is",
+        ),
+        pytest.param(
+            ["hello", "Segmentation fault"], "the engine ended without naming an error", "Segmentation fault", id="no error"
+        ),
+        pytest.param([], "the engine ended without naming an error", "", id="no log"),
+    ],
+)
+def test_an_unknown_death_shows_the_last_error(log: list[str], cause: str, evidence: str) -> None:
+    found = diagnose(log, vllm.FAULTS)
+    assert (found.cause, found.evidence) == (cause, evidence)
+
+
+@pytest.mark.parametrize(
+    ("line", "phase"),
+    [
+        (
+            "(APIServer pid=1) INFO 11-22 21:50:38 [model.py:733] Resolved architecture: LlamaForCausalLM",
+            "read the model's configuration",
+        ),
+        ("(Worker pid=3) INFO 11-22 21:50:51 [cpu_model_runner.py:68] Starting to load model /m...", "loading the weights"),
+        (
+            "(EngineCore pid=2) INFO 11-22 21:50:53 [kv_cache_utils.py:2327] CPU KV cache size: 23,296 tokens",
+            "KV cache is ready; warming up",
+        ),
+        (
+            "(APIServer pid=1) INFO 11-22 21:50:56 [entry.py:140] Starting vLLM server on http://127.0.0.1:8477",
+            "opening the address",
+        ),
+        ("INFO:     Application startup complete.", None),
+    ],
+)
+def test_the_log_tells_the_phase(line: str, phase: str | None) -> None:
+    assert vllm.phase(line) == phase

@@ -1,0 +1,110 @@
+"""Who may import whom: the executable form of DESIGN.md. A change here is an architecture decision."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "launcher"
+
+# From the inside out. A module may import modules of earlier layers and of its own.
+LAYERS = (
+    ("words", {"errors", "progress", "__init__"}),
+    ("values", {"gpu", "command", "endpoint", "llm", "architecture", "profile_weights", "memory", "profile", "plan"}),
+    ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
+    ("decisions", {"planner", "diagnosis", "machines", "engines.vllm", "wiring.openhands_profile", "wiring.openhands_toml"}),
+    ("registries", {"engines.registry", "wiring.registry"}),
+    ("doors", {
+        "atomic", "child", "disk", "locking", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
+        "environments", "weights", "catalogue", "probe", "store", "wiring.apply", "wiring.diff",
+    }),
+    ("work", {"world", "launching", "deciding", "stopwatch"}),
+    ("verbs", {f"commands.{verb}" for verb in (
+        "chat", "down", "gpus", "logs", "models", "plan", "ps", "unwire", "up", "up_result", "wires",
+    )}),
+    ("surface", {"screen", "cli", "__main__"}),
+)  # fmt: skip
+
+# Run by an engine's interpreter, never imported.
+SCRIPTS = {"conversion"}
+
+# Values and decisions are computed: nothing in them may touch the machine.
+PURE = {"words", "values", "protocols", "decisions", "registries"}
+EFFECTS = {
+    "subprocess",
+    "socket",
+    "shutil",
+    "tempfile",
+    "urllib",
+    "http",
+    "psutil",
+    "pynvml",
+    "huggingface_hub",
+    "aiohttp",
+    "litellm",
+}
+# Reading verbs answer at once: these are imported inside the function that needs them.
+HEAVY = {"huggingface_hub", "litellm", "aiohttp", "rich", "tomlkit", "platformdirs", "pynvml", "uv"}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {
+    module_of(path): path
+    for path in ROOT.rglob("*.py")
+    if path.read_text().strip() and not path.is_relative_to(ROOT / "profiles")
+}
+LAYER_OF = {module: number for number, (_, modules) in enumerate(LAYERS) for module in modules}
+
+
+def imports(path: Path, *, inside_functions: bool = True) -> set[str]:
+    """The modules that a file imports, ours by their name below `launcher`; TYPE_CHECKING blocks count as inside."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if inside_functions else iter(tree.body)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole.removeprefix("launcher.") in MODULES else node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - SCRIPTS))
+def test_a_module_stands_in_one_layer_and_imports_only_inwards(module: str) -> None:
+    assert module in LAYER_OF, f"{module} stands in no layer: decide where it belongs"
+    ours = {name.removeprefix("launcher.") for name in imports(MODULES[module]) if name.startswith("launcher.")}
+    wrong = {name for name in ours if name in LAYER_OF and LAYER_OF[name] > LAYER_OF[module]}
+    assert not wrong, f"{module} ({LAYERS[LAYER_OF[module]][0]}) imports outwards: {wrong}"
+    unknown = ours - set(LAYER_OF) - {"__init__"}
+    assert not unknown, f"{module} imports what stands in no layer: {unknown}"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name in LAYER_OF and LAYERS[LAYER_OF[name]][0] in PURE))
+def test_values_and_decisions_touch_nothing_outside(module: str) -> None:
+    used = {name.split(".")[0] for name in imports(MODULES[module])}
+    assert not used & EFFECTS
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - SCRIPTS))
+def test_heavy_libraries_are_imported_where_they_are_used(module: str) -> None:
+    assert not {name.split(".")[0] for name in imports(MODULES[module], inside_functions=False)} & HEAVY
+
+
+def test_the_table_names_no_module_that_is_gone() -> None:
+    assert set(LAYER_OF) <= set(MODULES)
+
+
+@pytest.mark.parametrize("package", ["engines", "wiring"])
+def test_an_adapter_is_named_in_its_registry_alone(package: str) -> None:
+    adapters = {name for name in MODULES if name.startswith(f"{package}.") and LAYERS[LAYER_OF[name]][0] == "decisions"}
+    assert adapters
+    for module, path in MODULES.items():
+        ours = {name.removeprefix("launcher.") for name in imports(path) if name.startswith("launcher.")}
+        if module != f"{package}.registry" and module not in adapters:
+            assert not ours & adapters, f"{module} names an adapter"
