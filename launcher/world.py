@@ -7,15 +7,26 @@ from pathlib import Path
 from launcher.engines.base import Engine
 from launcher.gpu import Inventory
 from launcher.home import Home
+from launcher.plan import Plan
 from launcher.progress import Progress
 from launcher.runners.base import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a plan needs on disk: its engine's environment (the folder and its interpreter) and the folder of its weights."""
+
+    environment: Path
+    python: Path
+    weights: Path
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """The doors to everything outside.
 
-    `inventory` looks at the hardware each time it is called; `env` is the user's environment; `user_home` is where agents keep
+    `inventory` looks at the hardware each time it is called; `expect` says where a plan's environment and weights will be, and
+    `prepare` brings them there; `env` is the user's environment; `user_home` is where agents keep
     their files and `cwd` where the user stands; `profiles` is the folder of profiles.
     """
 
@@ -26,5 +37,7 @@ class World:
     profiles: Path
     engines: Mapping[str, Engine]
     inventory: Callable[[], Inventory]
+    expect: Callable[[Plan], Prepared]
+    prepare: Callable[[Plan, Progress], Prepared]
     runner: Runner
     progress: Progress

@@ -15,7 +15,7 @@ LAYERS = (
     ("decisions", {"planner", "diagnosis", "machines", "engines.vllm", "wiring.openhands_profile", "wiring.openhands_toml"}),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
-        "atomic", "child", "disk", "locking", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
+        "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "environments", "weights", "catalogue", "probe", "store", "wiring.apply", "wiring.diff",
     }),
     ("work", {"world", "launching", "deciding", "stopwatch"}),

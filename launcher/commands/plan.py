@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 from launcher.command import Command
 from launcher.deciding import decide
 from launcher.engines.base import Site
-from launcher.environments import build_for, python_of
 from launcher.gpu import GIB, Inventory
 from launcher.plan import DoesNotFit, Plan
 from launcher.server import ServerSpec
 from launcher.store import port
-from launcher.weights import folder
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -74,16 +72,10 @@ def run(world: World, spec: ServerSpec, inventory: Inventory) -> PlanResult:
 
 def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
     """The command that `up` would start, with the paths that it would use and a key that is none."""
-    engine = world.engines[plan.engine]
-    build = build_for(engine, plan.build)
-    site = Site(
-        python=python_of(world.home, build),
-        weights=folder(world.home, plan.profile.name, plan.variant.weights, world.env),
-        host=HOST,
-        port=on_port or port(world.home) or FIRST_PORT,
-        api_key="",
-    )
-    return engine.command(plan, site)
+    expected = world.expect(plan)
+    address = on_port or port(world.home) or FIRST_PORT
+    site = Site(python=expected.python, weights=expected.weights, host=HOST, port=address, api_key="")
+    return world.engines[plan.engine].command(plan, site)
 
 
 def _refused(outcome: DoesNotFit) -> "RenderableType":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher import environments, keys, lock, ports, probe, processes, store, weights
+from launcher import keys, lock, ports, probe, processes, store
 from launcher.commands import down
 from launcher.commands.plan import FIRST_PORT, HOST, PlanResult, command_of
 from launcher.commands.up_result import DryRunResult, UpResult
@@ -33,7 +33,7 @@ MEMORY_NOISE = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What a person typed after `launcher up`. An empty model in `spec` leaves the choice to us; no targets: nothing is wired."""
+    """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired."""
 
     spec: ServerSpec
     targets: Mapping[str, Target] = field(default_factory=dict)
@@ -193,25 +193,13 @@ def _serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, r
 
 
 def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
-    engine = world.engines[plan.engine]
-    world.progress.phase("environment")
-    build = environments.build_for(engine, plan.build)
-    environment = environments.ensure(world.home, build, progress=world.progress, env=world.env)
-    world.progress.phase("weights")
-    files = weights.fetch(
-        world.home,
-        plan.profile.name,
-        plan.variant.weights,
-        environment_python=environment.python,
-        progress=world.progress,
-        env=world.env,
-    )
+    ready = world.prepare(plan, world.progress)
     return Launch(
         spec=spec,
         plan=plan,
-        site=Site(python=environment.python, weights=files, host=HOST, port=port, api_key=key),
-        environment=environment.path,
-        engine=engine,
+        site=Site(python=ready.python, weights=ready.weights, host=HOST, port=port, api_key=key),
+        environment=ready.environment,
+        engine=world.engines[plan.engine],
         home=world.home,
         runner=world.runner,
         progress=world.progress,

@@ -126,54 +126,57 @@ def test_a_full_card_has_a_budget_below_zero() -> None:
 
 # Lines as vLLM 0.32 wrote them on a CPU, started wrongly on purpose; the two of a GPU are its own raise statements.
 DEATHS = [
-    (
-        "the KV cache is too small for one sequence",
-        "ValueError: To serve at least one request with the model's max seq len (200000), (4.29 GiB KV cache is needed, which is larger "
-        "than the available KV cache memory (1.0 GiB). Based on the available memory, the estimated maximum model length is 46592.",
+    pytest.param(
+        (
+            "ValueError: To serve at least one request with the model's max seq len (200000), (4.29 GiB KV cache is needed, "
+            "which is larger than the available KV cache memory (1.0 GiB). Based on the available memory, "
+            "the estimated maximum model length is 46592."
+        ),
         "the KV cache does not hold one sequence of this context",
         "start with --context 46592",
+        id="the KV cache is too small for one sequence",
     ),
-    (
-        "no memory for KV cache at all",
-        "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine.",
+    pytest.param(
+        "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing.",
         "no memory is left for the KV cache",
         "free memory of the GPU, or take a smaller variant",
+        id="no memory for KV cache at all",
     ),
-    (
-        "more KV cache than memory",
-        "ValueError: Available memory on node 0 (12.67/16.96 GiB) on kv cache allocation is less than requested memory for kv (400.0 GiB)",
+    pytest.param(
+        "ValueError: Available memory on node 0 (12.67/16.96 GiB) on kv cache allocation is less than requested memory for kv",
         "the machine has less free memory than the KV cache needs",
         "free memory, or start with a smaller --context",
+        id="more KV cache than memory",
     ),
-    (
-        "the port taken",
+    pytest.param(
         "OSError: [Errno 98] Address already in use",
         "the port was taken while the engine started",
         "run the command again",
+        id="the port taken",
     ),
-    (
-        "a parser unknown",
+    pytest.param(
         "KeyError: 'invalid tool call parser: nope (chose from {hermes,pythonic})'",
         "the engine knows no tool parser nope",
         "mend tool_parser in the profile",
+        id="a parser unknown",
     ),
-    (
-        "a flag unknown",
+    pytest.param(
         "api_server.py: error: unrecognized arguments: --no-such-flag",
         "this version of the engine does not know --no-such-flag",
         "mend args in the profile",
+        id="a flag unknown",
     ),
-    (
-        "weights cut off",
+    pytest.param(
         "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
         "a weights file is damaged or cut off",
         "remove the weights and fetch them again",
+        id="weights cut off",
     ),
 ]
 LAST = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 
 
-@pytest.mark.parametrize(("line", "cause", "remedy"), [pytest.param(*death[1:], id=death[0]) for death in DEATHS])
+@pytest.mark.parametrize(("line", "cause", "remedy"), DEATHS)
 def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remedy: str) -> None:
     log = ["INFO starting", f"(EngineCore pid=7) ERROR 11-22 21:50:44 [core.py:1] {line}", *["  frame"] * 40, LAST]
     found = diagnose(log, vllm.FAULTS)
@@ -205,16 +208,16 @@ def test_an_unknown_death_shows_the_last_error(log: list[str], cause: str, evide
     ("line", "phase"),
     [
         (
-            "(APIServer pid=1) INFO 11-22 21:50:38 [model.py:733] Resolved architecture: LlamaForCausalLM",
+            "INFO 11-22 21:50:38 [model.py:733] Resolved architecture: LlamaForCausalLM",
             "read the model's configuration",
         ),
         ("(Worker pid=3) INFO 11-22 21:50:51 [cpu_model_runner.py:68] Starting to load model /m...", "loading the weights"),
         (
-            "(EngineCore pid=2) INFO 11-22 21:50:53 [kv_cache_utils.py:2327] CPU KV cache size: 23,296 tokens",
+            "INFO 11-22 21:50:53 [kv_cache_utils.py:2327] CPU KV cache size: 23,296 tokens",
             "KV cache is ready; warming up",
         ),
         (
-            "(APIServer pid=1) INFO 11-22 21:50:56 [entry.py:140] Starting vLLM server on http://127.0.0.1:8477",
+            "INFO 11-22 21:50:56 [entry.py:140] Starting vLLM server on http://127.0.0.1:8477",
             "opening the address",
         ),
         ("INFO:     Application startup complete.", None),

@@ -1,0 +1,193 @@
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launcher.errors import LauncherError
+from launcher.gpu import GIB, Gpu, GpuProcess, Ram
+from launcher.nvml import Driver
+from tests.fake_nvml import (
+    A100_80,
+    EIGHT_H100,
+    GB10,
+    H100,
+    MIB,
+    MIXED,
+    RTX_3060,
+    RTX_4090,
+    ZIG,
+    Card,
+    Scenario,
+    default_compiler,
+    fake_driver,
+    uuid,
+)
+
+ROOT = Path(__file__).parents[1]
+RAM = Ram(total=120 * GIB, available=100 * GIB)
+ME = os.getpid()
+MY_NAME = psutil.Process().name()
+NOBODY = 2**22 + 1  # above the largest pid that Linux gives out
+
+# The library stays loaded and cached in a process, so each scenario has one of its own, and answers through its stdout.
+ASK = """
+import pickle, sys
+from launcher import nvml
+from launcher.errors import LauncherError
+ram, visible = pickle.load(sys.stdin.buffer)
+try:
+    answer = nvml.read(ram, visible=visible)
+except LauncherError as error:
+    answer = error
+import pynvml
+try:
+    pynvml.nvmlShutdown()
+    left_open = True
+except pynvml.NVMLError:
+    left_open = False
+pickle.dump((answer, left_open), sys.stdout.buffer)
+"""
+
+
+def ask(env: dict[str, str], visible: str | None = None) -> Driver | LauncherError:
+    asked = pickle.dumps((RAM, visible))
+    run = subprocess.run(
+        [sys.executable, "-c", ASK], env=os.environ | env, cwd=ROOT, input=asked, capture_output=True, check=True
+    )
+    answer, left_open = pickle.loads(run.stdout)  # noqa: S301 (from our own child)
+    assert not left_open, "the driver was not shut down"
+    assert isinstance(answer, Driver | LauncherError)
+    return answer
+
+
+def gpu(card: Card, index: int = 0, **others: object) -> Gpu:
+    assert card.total is not None
+    assert card.compute is not None
+    seen = {
+        "index": index,
+        "uuid": uuid(index),
+        "name": card.name,
+        "total": (card.total - card.reserved) * MIB,
+        "free": (card.total - card.reserved - card.used) * MIB,
+        "compute": card.compute,
+    }
+    return Gpu(**(seen | others))  # type: ignore[arg-type]  # a table of Gpu's own fields
+
+
+DESKTOP = Card(
+    "NVIDIA GeForce RTX 4090", 24564, 357, used=900, compute=(8, 9), computes=((ME, 500),), draws=((NOBODY, 400), (ME, 500))
+)
+SILENT = Card("NVIDIA GeForce RTX 4090", 24564, 357, used=900, compute=(8, 9), computes=((NOBODY, -1),))
+UNTOLD = Card("NVIDIA GeForce RTX 4090", 24564, 357, used=900, compute=(8, 9), computes=((NOBODY, 3),), untold=True)
+SLICE = Card("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 40448, 75, used=100, computes=((NOBODY, 25),))
+SPLIT = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), instances=(SLICE, SLICE))
+LOST = 15  # NVML_ERROR_GPU_IS_LOST
+FORBIDDEN = 4  # NVML_ERROR_NO_PERMISSION
+LOST_LATER = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), calls=4, code=LOST)
+LOST_BEFORE = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), code=LOST)
+OF_OTHERS = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), code=FORBIDDEN)
+
+
+def slices(*indexes: int, card: int) -> tuple[Gpu, ...]:
+    process = (GpuProcess(pid=NOBODY, name="", used=25 * MIB),)
+    return tuple(gpu(SLICE_OF_H100, index, uuid=uuid(card, slot), processes=process) for slot, index in enumerate(indexes))
+
+
+SLICE_OF_H100 = Card(SLICE.name, SLICE.total, SLICE.reserved, SLICE.used, compute=(9, 0))
+
+SEEN = {
+    "no driver library": (None, ()),
+    "a driver that is not loaded": (Scenario(init=9), ()),
+    "a driver without cards": (Scenario(), ()),
+    "three equal cards": (Scenario(A100_80, A100_80, A100_80), tuple(gpu(A100_80, index) for index in range(3))),
+    "eight cards": (EIGHT_H100, tuple(gpu(H100, index) for index in range(8))),
+    "two kinds of cards": (MIXED, (gpu(RTX_4090, 0), gpu(RTX_3060, 1))),
+    "a desktop's card, a process on both lists once": (
+        Scenario(DESKTOP),
+        (gpu(DESKTOP, processes=(GpuProcess(ME, MY_NAME, 500 * MIB), GpuProcess(NOBODY, "", 400 * MIB))),),
+    ),
+    "a driver that does not tell sizes": (Scenario(SILENT), (gpu(SILENT, processes=(GpuProcess(NOBODY, "", 0),)),)),
+    "a driver that does not tell processes": (Scenario(UNTOLD), (gpu(UNTOLD),)),
+    "a split card after a whole one": (Scenario(H100, SPLIT), (gpu(H100, 0), *slices(2, 3, card=1))),
+    "a split card before a whole one": (Scenario(SPLIT, H100), (*slices(2, 3, card=0), gpu(H100, 1))),
+    "memory shared with the host": (
+        Scenario(GB10),
+        (Gpu(0, uuid(0), "NVIDIA GB10", total=120 * GIB, free=100 * GIB, compute=(12, 1)),),
+    ),
+    "a card that belongs to others": (Scenario(H100, OF_OTHERS, H100), (gpu(H100, 0), gpu(H100, 2))),
+}
+
+
+@pytest.mark.parametrize(("scenario", "gpus"), SEEN.values(), ids=SEEN.keys())
+def test_the_gpus_are_those_that_the_driver_shows(tmp_path: Path, scenario: Scenario | None, gpus: tuple[Gpu, ...]) -> None:
+    version = scenario.driver if scenario and not scenario.init else ""
+    assert ask(fake_driver(tmp_path, scenario)) == Driver(version, gpus)
+
+
+VISIBLE = {
+    "one number": ("1", [1]),
+    "numbers in any order": ("2, 0", [0, 2]),
+    "nothing": ("", []),
+    "none": ("-1", []),
+    "what a scheduler writes for none": ("NoDevFiles", []),
+    "everything before a number that is not there": ("0,7,1", [0]),
+    "a UUID": (uuid(1), [1]),
+    "the beginning of a UUID": ("GPU-2", [2]),
+    "a beginning that fits several": ("GPU-", []),
+    "the first instance of a split card": ("3", [4]),
+    "an instance": (uuid(3, 1), [5]),
+}
+
+
+@pytest.mark.parametrize(("visible", "indexes"), VISIBLE.values(), ids=VISIBLE.keys())
+def test_what_cuda_visible_devices_leaves(tmp_path: Path, visible: str, indexes: list[int]) -> None:
+    driver = ask(fake_driver(tmp_path, Scenario(H100, H100, H100, SPLIT)), visible)
+    assert isinstance(driver, Driver)
+    assert [gpu.index for gpu in driver.gpus] == indexes
+
+
+FAULTS = {
+    "a card that falls off the bus while it is asked": (
+        Scenario(H100, LOST_LATER, H100),
+        "GPU 1 does not answer the driver: GPU is lost",
+        "CUDA_VISIBLE_DEVICES=0,2",
+    ),
+    "a card that was lost before": (
+        Scenario(LOST_BEFORE, H100),
+        "GPU 0 does not answer the driver: GPU is lost",
+        "CUDA_VISIBLE_DEVICES=1",
+    ),
+    "a driver from before version 510": (Scenario(H100, old=True, driver="470.256.02"), "the NVIDIA driver is too old", "580"),
+    "a driver that was updated under way": (
+        Scenario(init=18),
+        "the NVIDIA driver does not work: RM has detected an NVML/RM version mismatch.",
+        "reboot",
+    ),
+}
+
+
+@pytest.mark.parametrize(("scenario", "message", "hint"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_broken_driver_or_gpu_is_told(tmp_path: Path, scenario: Scenario, message: str, hint: str) -> None:
+    fault = ask(fake_driver(tmp_path, scenario))
+    assert isinstance(fault, LauncherError)
+    assert fault.message == message
+    assert hint in fault.hint
+
+
+def test_a_lost_gpu_that_is_left_out_does_not_stop_the_others(tmp_path: Path) -> None:
+    env = fake_driver(tmp_path, Scenario(H100, LOST_BEFORE, LOST_LATER, H100))
+    assert ask(env, "0,3") == Driver("580.95.05", (gpu(H100, 0), gpu(H100, 3)))
+
+
+def test_a_broken_driver_is_left_alone_when_no_gpu_is_wanted(tmp_path: Path) -> None:
+    assert ask(fake_driver(tmp_path, Scenario(init=18)), "") == Driver("", ())
+
+
+@pytest.mark.parametrize("compiler", [default_compiler(), ZIG], ids=["the compiler of this machine", "zig from a package"])
+def test_the_fake_driver_can_be_built_by(compiler: tuple[str, ...], tmp_path: Path) -> None:
+    env = fake_driver(tmp_path, Scenario(RTX_3060), compiler=compiler)
+    assert ask(env) == Driver("580.95.05", (gpu(RTX_3060),))
