@@ -1,7 +1,7 @@
 """What an agent's adapter is: files in, files out. It reads and writes nothing itself; `apply` does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,33 @@ class Place:
     home: Path
     config_file: Path
     register_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One file of one target: the user's own text, what is in it now and what shall be; None is no file.
+
+    `mode` is the file's own, from before we came; None where there was no file.
+    """
+
+    target: str
+    agent: str
+    path: Path
+    name: str
+    base_url: str
+    mode: int | None
+    before: str | None = field(repr=False)
+    now: str | None = field(repr=False)
+    after: str | None = field(repr=False)
+
+    @property
+    def changes(self) -> bool:
+        return self.now != self.after
+
+    @property
+    def narrows(self) -> bool:
+        """Whether group or others could read the file, which they cannot while our key is in it."""
+        return self.mode is not None and bool(self.mode & 0o077)
 
 
 class Target(Protocol):
@@ -41,7 +68,10 @@ class Target(Protocol):
         """The files once the model is registered in them; raises LauncherError for a file that cannot be understood."""
 
     def disconnect(self, now: Files, before: Files, after: Files) -> Files:
-        """`now` without what changed from `before` to `after`: exactly our own entries, even if others edited it since."""
+        """`now` without what changed from `before` to `after`: exactly our own entries, even if others edited it since.
+
+        Raises LauncherError for a file that cannot be understood any more.
+        """
 
     def start_line(self, place: Place, llm: LLMConfig) -> str:
         """What a person types to start the agent with these files."""
