@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
     except _UsageError as error:
         return _usage(error, as_json="--json" in argv)
     verb: Callable[[argparse.Namespace], int] = words.verb
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        # Whatever ends us ends us the same way: what was started is stopped.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Whatever ends us, what was started is stopped. A shell's background job would ignore SIGINT.
         signal.signal(name, signal.default_int_handler)
     try:
         return verb(words)
@@ -160,20 +160,23 @@ def _unwire(words: argparse.Namespace) -> int:
 @contextmanager
 def _world() -> Iterator["World"]:
     """Everything outside, with a screen on stderr while the work goes on."""
-    from launcher import catalogue, screen
+    from launcher import catalogue, preparing, screen
     from launcher.engines.registry import ENGINES
     from launcher.runners import local
     from launcher.world import World
 
+    home = Home.find(os.environ)
     with screen.open_screen(sys.stderr) as progress:
         yield World(
-            home=Home.find(os.environ),
+            home=home,
             env=os.environ,
             user_home=Path.home(),
             cwd=Path.cwd(),
             profiles=catalogue.shipped(),
             engines=ENGINES,
             inventory=lambda: _inventory(None),
+            expect=lambda plan: preparing.expect(home, os.environ, ENGINES, plan),
+            prepare=lambda plan, progress: preparing.prepare(home, os.environ, ENGINES, plan, progress),
             runner=local,
             progress=progress,
         )
@@ -206,7 +209,8 @@ def _show(result: "Result", *, as_json: bool) -> int:
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(shown)
+        # Soft wrap: the terminal breaks long lines, so that a command can be copied as it was meant.
+        Console(highlight=False, soft_wrap=True).print(shown)
     return result.exit_code
 
 

@@ -13,8 +13,14 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def shell(self) -> str:
-        """The command as one line that a shell would understand, every secret masked."""
+    def shell(self, separator: str = " ") -> str:
+        """The command as a shell would understand it, every secret masked; `separator` stands before each of its options."""
         visible = [f"{key}={shlex.quote(value)}" for key, value in sorted(self.env.items())]
         masked = [f"{key}=****" for key in sorted(self.secrets)]
-        return " ".join([*visible, *masked, shlex.join(self.argv)])
+        parts = [" ".join([*visible, *masked])] if visible or masked else []
+        for number, word in enumerate(self.argv):
+            if number == 0 or word.startswith("--"):
+                parts.append(shlex.quote(word))
+            else:
+                parts[-1] += f" {shlex.quote(word)}"
+        return separator.join(parts)

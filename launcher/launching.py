@@ -17,7 +17,7 @@ from launcher.plan import Plan
 from launcher.probe import Proof
 from launcher.progress import Progress
 from launcher.runners.base import Handle, Runner
-from launcher.server import Server, ServerSpec
+from launcher.server import Server, ServerSpec, State
 
 # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
 SILENCE = 900.0
@@ -75,7 +75,7 @@ def launch(what: Launch) -> Proven:
     except BaseException as fault:
         what.runner.stop(handle, grace=GRACE)
         detail = fault.message if isinstance(fault, LauncherError) else "the start was interrupted"
-        state = "failed" if isinstance(fault, LauncherError) else "stopped"
+        state: State = "failed" if isinstance(fault, LauncherError) else "stopped"
         store.see(what.home, replace(server, state=state, handle=None, detail=detail))
         raise
     proven = replace(server, state="ready", since=time.time())

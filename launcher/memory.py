@@ -8,8 +8,8 @@ from launcher.architecture import Architecture
 from launcher.gpu import GIB
 
 # Bits of one quantised element, scales included. mxfp4: 4 bits and one 8-bit exponent for each block of 32 (OCP MX 1.0).
-BITS = {"bf16": 16.0, "fp8": 8.0, "mxfp4": 4.25}
-KV_BYTES = {"bf16": 2, "fp8": 1}
+BITS = {"bf16": 16.0, "fp16": 16.0, "fp8": 8.0, "mxfp4": 4.25}
+KV_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 SIXTEEN_BIT = 2  # bytes
 
 

@@ -24,7 +24,6 @@ STEP = 1_024
 SESSIONS = 2
 # How much longer than native a window must be before YaRN is worth it.
 WORTH_STRETCHING = 1.5
-KV_DTYPE = "bf16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,9 @@ def _filled(
     """The plan that a budget gives: KV cache in whole blocks, and of that a context."""
     profile, wish = candidate.profile, candidate.wish
     tensor = max(1, len(gpus))
-    per_token = memory.kv_bytes_per_token(profile.architecture, KV_DTYPE, tensor)
+    # The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised.
+    kv_dtype = "fp16" if candidate.variant.precision == "fp16" else "bf16"
+    per_token = memory.kv_bytes_per_token(profile.architecture, kv_dtype, tensor)
     block = candidate.engine.KV_BLOCK[CUDA if gpus else CPU]
     tokens = max(0, budget.kv) // per_token // block * block
     context = _context(tokens, profile, wish)
@@ -177,7 +178,7 @@ def _filled(
         pipeline=1,
         context=context,
         sessions=tokens / context,
-        kv_dtype=KV_DTYPE,
+        kv_dtype=kv_dtype,
         memory=sizes,
     )
     return made, ""

@@ -16,9 +16,10 @@ LAYERS = (
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
-        "environments", "weights", "catalogue", "probe", "store", "wiring.apply", "wiring.diff",
+        "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
+        "wiring.diff", "wiring.records", "staging", "hub",
     }),
-    ("work", {"world", "launching", "deciding", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "down", "gpus", "logs", "models", "plan", "ps", "unwire", "up", "up_result", "wires",
     )}),

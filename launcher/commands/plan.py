@@ -91,7 +91,6 @@ def _refused(outcome: DoesNotFit) -> "RenderableType":
 
 def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     from rich.console import Group
-    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -106,8 +105,7 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
         facts.add_row("note", note)
     shown = [Text(plan.profile.name, "bold"), Text(plan.profile.title, "dim"), facts, Text(), _bars(plan)]
     if command:
-        # One line, never wrapped into pieces that cannot be pasted.
-        shown += [Text(), Text("command", "dim"), Padding(Text(command.shell(), overflow="fold"), (0, 0, 0, 2))]
+        shown += [Text(), Text("command", "dim"), Text(command.shell(separator=" \\\n  "))]
     return Group(*shown)
 
 

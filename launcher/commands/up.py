@@ -44,8 +44,9 @@ class UpRequest:
 
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
     """What `run` would do, without touching anything."""
-    plan = _plan(world, request.spec, _running(world))
-    port = request.port or store.port(world.home) or ports.free(FIRST_PORT)
+    running = _running(world)
+    plan = _plan(world, _or_running(request.spec, running), running)
+    port = _port(world, request, running)
     endpoint = Endpoint(model=plan.profile.name, base_url=_base_url(port), api_key="sk-local-new", context=plan.context)
     proposal = _propose(world, request, plan, endpoint)
     return DryRunResult(plan=PlanResult(plan, command_of(world, plan, port)), proposal=proposal)

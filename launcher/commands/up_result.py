@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from launcher.commands.plan import PlanResult
 from launcher.endpoint import Endpoint
 from launcher.plan import Plan
-from launcher.probe import Proof
-from launcher.wiring.apply import Edit, Fault, Proposal, Skip
+from launcher.probe import QUESTION, Proof
+from launcher.wiring.apply import Fault, Proposal, Skip
+from launcher.wiring.base import Edit
 from launcher.wiring.diff import diff
 
 if TYPE_CHECKING:
@@ -65,18 +66,18 @@ class UpResult:
         from rich.table import Table
         from rich.text import Text
 
-        verb = "was up already and answers" if self.already else "is up and answers"
-        head = Text.assemble(
-            ("✓ ", "green"), (self.endpoint.model, "bold"), f" {verb}: ", (f"“{_short(self.proof.text)}”", "italic")
-        )
+        verb = "was up already" if self.already else "is up"
+        head = Text.assemble(("✓ ", "green"), (self.endpoint.model, "bold"), f" {verb} and answers")
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", no_wrap=True)
         facts.add_column(overflow="fold")
         for label, value in self._facts():
-            facts.add_row(f"  {label}", value)
-        return Group(head, Text(), facts, *self._remarks(), Text(), self._next())
+            facts.add_row(label, value)
+        return Group(head, Text(), facts, Text(), *self._remarks(), self._next())
 
     def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "asked", QUESTION
+        yield "it said", f"“{_short(self.proof.text)}” in {self.proof.seconds:.1f} s"
         device = f"{self.plan.tensor} x {self.plan.gpus[0].name}" if self.plan.gpus else "CPU"
         yield "engine", f"{self.plan.engine} on {device}, {self.plan.variant.name}"
         yield "context", f"{self.endpoint.context:,} tokens"
@@ -86,7 +87,6 @@ class UpResult:
         yield "log", _tilde(self.log)
         told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items() if seconds >= 1)
         yield "time", told or "under a second"
-        yield "answer", f"{self.proof.seconds:.1f} s"
         if not self.wanted_wiring:
             yield "wired", "nothing (--no-wire)"
         for edit in self.edits:
@@ -104,12 +104,11 @@ class UpResult:
             yield "stop", "`launcher down`"
 
     def _remarks(self) -> Iterator["RenderableType"]:
-        from rich.padding import Padding
         from rich.text import Text
 
         for remark in (*self.plan.notes, self.gpu_hint):
             if remark:
-                yield Padding(Text.assemble(("! ", "yellow"), remark), (0, 0, 0, 2))
+                yield Text.assemble(("! ", "yellow"), remark)
 
     def _next(self) -> "RenderableType":
         from rich.text import Text

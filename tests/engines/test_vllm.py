@@ -47,6 +47,7 @@ def test_on_a_cpu_the_kv_cache_is_sized_explicitly() -> None:
         "--kv-cache-memory-bytes": str(16_384 * 23_040),
         "--max-num-seqs": "8",
         "--enforce-eager": "",
+        "--dtype": "float16",
     }
     assert vllm.command(plan, SITE).env["VLLM_TARGET_DEVICE"] == "cpu"
 

@@ -1,0 +1,211 @@
+"""The processes of this machine as Linux tells them, and which of them belong to a server.
+
+/proc is read directly: psutil cannot tell sessions from start times without a call for each, and its import alone is felt in
+verbs that only read. Times are computed as psutil computes them, so that both give the same number.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.runners.base import Handle
+
+SERVER_ID = "LAUNCHER_SERVER_ID"
+# Seconds by which two readings of one start time may differ: the kernel gives the time of boot in whole seconds.
+SAME_START = 2.0
+
+_PROC = Path("/proc")
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD, linux/sched.h
+_VARIABLE = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*=")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A living process; `started` is in seconds since the epoch.
+
+    `server_id` is its LAUNCHER_SERVER_ID. It is "" where the whole environment can be read and has none, and None where it
+    cannot: setproctitle, which engines call in their cores and workers, wipes it.
+    """
+
+    pid: int
+    ppid: int
+    session: int
+    started: float
+    uid: int
+    server_id: str | None
+    maps_environment: bool
+
+
+def scan(environment: Path, *, uid: int) -> tuple[Seen, ...]:
+    """All living processes; whether files beneath `environment` are mapped is asked only where it can decide."""
+    booted = _booted()
+    pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    return tuple(seen for pid in pids if (seen := _look(pid, environment, uid=uid, booted=booted)))
+
+
+def look(pid: int, environment: Path) -> Seen | None:
+    """One living process, None if there is none (a zombie is none)."""
+    return _look(pid, environment, uid=os.geteuid(), booted=_booted())
+
+
+def lives(pid: int, started: float) -> bool:
+    """Whether the process that started then still lives."""
+    stat = _stat(pid)
+    return stat is not None and not stat.ended and abs(stat.started(_booted()) - started) <= SAME_START
+
+
+def start_time(pid: int) -> float | None:
+    """When the process started, in seconds since the epoch; a zombie's too, None if there is none."""
+    stat = _stat(pid)
+    return stat.started(_booted()) if stat else None
+
+
+def name(pid: int) -> str:
+    """The process' short name, "" if it is gone."""
+    return _read(_PROC / str(pid) / "comm").decode(errors="replace").strip()
+
+
+def resident(pids: Iterable[int]) -> int:
+    """Bytes of host memory that come free when these processes end, what they share counted once.
+
+    Pages of files do not count: the kernel already reports them as available (smaps_rollup, proc_pid_smaps(5)).
+    """
+    kinds = (b"Pss_Anon:", b"Pss_Shmem:")
+    rows = [row.split() for pid in pids for row in _read(_PROC / str(pid) / "smaps_rollup").splitlines()]
+    return sum(int(row[1]) * 1024 for row in rows if row[0] in kinds)
+
+
+def leads(seen: Seen, handle: Handle) -> bool:
+    """Whether this is the first process of the command that `handle` finds, and not another one that was given its pid.
+
+    A token decides where there is one: when the clock is set, all start times move with it.
+    """
+    if seen.pid != handle.pid:
+        return False
+    if seen.server_id:
+        return seen.server_id == handle.server_id
+    return abs(seen.started - handle.started) <= SAME_START
+
+
+def belonging(seen: tuple[Seen, ...], handle: Handle, *, uid: int) -> tuple[Seen, ...]:
+    """Those of `seen` that belong to the command; `uid` is the user who runs it.
+
+    Sure signs come first (the token, the session), then what hangs on them: children, and orphans of the same environment.
+    A process with another server's token never belongs, nor does one older than the command.
+    """
+    by_pid = {process.pid: process for process in seen}
+    first = by_pid.get(handle.pid)
+    oldest = (first.started if first and leads(first, handle) else handle.started) - SAME_START
+    # init never belongs, whatever a damaged handle says: all processes hang on it.
+    possible = [s for s in seen if not s.server_id and s.uid == uid and s.started >= oldest and s.pid > 1]
+    ours = {s.pid for s in seen if s.server_id and s.server_id == handle.server_id and s.pid > 1}
+    ours |= {s.pid for s in possible if _in_session(s, handle, first)}
+    while more := {s.pid for s in possible if s.ppid in ours or _orphan(s, by_pid, ours)} - ours:
+        ours |= more
+    return tuple(s for s in seen if s.pid in ours)
+
+
+def _in_session(process: Seen, handle: Handle, first: Seen | None) -> bool:
+    """Linux gives a pid away again only when no session has its number: with another holder, the session has ended.
+
+    Without a holder it may have ended too, and the number may be that of a daemon's session, whose leader always leaves. A
+    daemon has an environment to read; our own processes without a token have none.
+    """
+    # 0 is the session of all that was started from outside of a container.
+    if process.session != handle.pid or process.session == 0:
+        return False
+    return leads(first, handle) if first else process.server_id is None
+
+
+def _orphan(process: Seen, by_pid: dict[int, Seen], ours: set[int]) -> bool:
+    """Whether it uses the environment, has nothing to read, and was handed to init or to a subreaper by a parent that died.
+
+    No sign tells a subreaper. But who is neither its session's leader nor in its parent's session did not get this parent by
+    birth. An orphan in the session of a living process that is not ours is that one's.
+    """
+    # 0 is a parent outside of the container (`docker exec`): it has one.
+    if process.server_id is not None or not process.maps_environment or process.ppid == 0:
+        return False
+    leader = by_pid.get(process.session)
+    if leader and leader.pid != process.pid and leader.pid not in ours:
+        return False
+    parent = by_pid.get(process.ppid)
+    return parent is None or parent.pid == 1 or process.session not in (process.pid, parent.session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    ended: bool
+    ppid: int
+    session: int
+    ticks: int
+
+    def started(self, booted: float) -> float:
+        return self.ticks / os.sysconf("SC_CLK_TCK") + booted
+
+
+def _stat(pid: int) -> _Stat | None:
+    """What /proc/PID/stat says (proc_pid_stat(5)); None for kernel threads too."""
+    # The name stands in parentheses and may itself hold spaces and parentheses.
+    fields = _read(_PROC / str(pid) / "stat").rpartition(b")")[2].split()
+    if not fields or int(fields[6]) & _KERNEL_THREAD:
+        return None
+    return _Stat(ended=fields[0] in (b"Z", b"X"), ppid=int(fields[1]), session=int(fields[3]), ticks=int(fields[19]))
+
+
+def _look(pid: int, environment: Path, *, uid: int, booted: float) -> Seen | None:
+    stat = _stat(pid)
+    owner = _owner(pid)
+    if stat is None or stat.ended or owner is None:
+        return None
+    token = _token(pid)
+    return Seen(
+        pid=pid,
+        ppid=stat.ppid,
+        session=stat.session,
+        started=stat.started(booted),
+        uid=owner,
+        server_id=token,
+        maps_environment=token is None and owner == uid and _maps(pid, environment),
+    )
+
+
+def _token(pid: int) -> str | None:
+    environ = _read(_PROC / str(pid) / "environ")
+    for entry in environ.split(b"\0"):
+        if entry.startswith(SERVER_ID.encode() + b"="):
+            return entry.partition(b"=")[2].decode(errors="replace")
+    # setproctitle wipes from the start on, and may leave the last variables.
+    return "" if _VARIABLE.match(environ) else None
+
+
+def _maps(pid: int, environment: Path) -> bool:
+    """Whether its program or a mapped file lies beneath the folder; the kernel names files without symbolic links."""
+    folder = environment.resolve()
+    try:
+        if (_PROC / str(pid) / "exe").readlink().is_relative_to(folder):
+            return True
+    except OSError:
+        return False
+    return os.fsencode(f" {folder}/") in _read(_PROC / str(pid) / "maps")
+
+
+def _owner(pid: int) -> int | None:
+    try:
+        return (_PROC / str(pid)).stat().st_uid
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> bytes:
+    """A file of /proc, empty where the process is gone or is nobody's business: both are everyday there."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _booted() -> float:
+    return float(_read(_PROC / "stat").partition(b"\nbtime ")[2].split(maxsplit=1)[0])

@@ -1,0 +1,264 @@
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher import keys, ports, store
+from launcher.commands import chat, down, logs, ps, unwire, up, wires
+from launcher.commands.up import UpRequest
+from launcher.errors import LauncherError
+from launcher.server import ServerSpec
+from launcher.wiring.registry import TARGETS
+from launcher.world import World
+from tests.stub_engine import ANSWER
+from tests.world import StubEngine, Told, little_world, with_engine
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port of this test's own: tests may run beside a real launcher."""
+    return ports.free(20_000 + os.getpid() % 20_000)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = little_world(tmp_path, models=("tiny", "other"))
+    yield made
+    down.run(made, None)
+
+
+def request(model: str = "tiny", *, port: int, wire: bool = False, context: int | None = None) -> UpRequest:
+    return UpRequest(spec=ServerSpec(model=model, context=context), targets=TARGETS if wire else {}, port=port)
+
+
+def told(world: World) -> Told:
+    assert isinstance(world.progress, Told)
+    return world.progress
+
+
+def test_up_proves_the_model_and_tells_everything_about_it(world: World, port: int) -> None:
+    result = up.run(world, request(port=port, wire=True))
+    told_json = json.loads(json.dumps(result.json()))
+    config = world.home.openhands_config
+    assert told_json["proof"]["text"] == ANSWER
+    assert told_json["base_url"] == f"http://127.0.0.1:{port}/v1"
+    assert (told_json["model"], told_json["engine"], told_json["context"]) == ("tiny", "vllm", 8192)
+    assert told_json["wired"] == [str(config)]
+    assert told_json["skipped"][0]["target"] == "openhands-profile"
+    assert {"plan", "environment", "weights", "engine", "proof", "wiring"} <= told_json["seconds"].keys()
+    section = tomllib.loads(config.read_text())["llm"]
+    assert section == {
+        "model": "openai/tiny",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "api_key": keys.read(world.home.key),
+        "max_input_tokens": 5529,
+        "max_output_tokens": 2048,
+    }
+    assert result.exit_code == 0
+
+
+def test_what_up_started_is_seen_by_the_other_verbs_and_ended_by_down(world: World, port: int) -> None:
+    up.run(world, request(port=port, wire=True))
+    row = ps.run(world).rows[0]
+    assert (row.server.name, row.state, row.pid is not None) == ("tiny", "ready", True)
+    assert store.wanted(world.home) == ("tiny",)
+    assert any("Starting vLLM server" in line for line in logs.run(world, None, lines=200).lines)
+    assert chat.run(chat.endpoint(world, None), "What is the capital of France?").answer == ANSWER
+    assert [wire["wired"] for wire in wires.run(world, TARGETS).json()] == [False, True]  # type: ignore[attr-defined]
+    handle = row.server.handle
+    assert handle is not None
+    assert down.run(world, "tiny").stopped == ("tiny",)
+    assert world.runner.processes(handle) == ()
+    assert ports.holder(port) is None
+    assert [each.state for each in ps.run(world).rows] == ["stopped"]
+    assert store.wanted(world.home) == ()
+
+
+def test_up_of_what_is_up_says_so_and_starts_nothing(world: World, port: int) -> None:
+    first = up.run(world, request(port=port))
+    pid = ps.run(world).rows[0].pid
+    for again in (request(port=port), request(model="", port=port)):
+        second = up.run(world, again)
+        assert (second.already, second.exit_code) == (True, 0)
+    assert ps.run(world).rows[0].pid == pid
+    assert not first.already
+
+
+def test_another_model_replaces_the_one_that_runs_after_saying_so(world: World, port: int) -> None:
+    up.run(world, request(port=port, wire=True))
+    result = up.run(world, request("other", port=port, wire=True))
+    assert result.replaced == "tiny"
+    assert told(world).said == ["tiny runs at this address: it is stopped for other"]
+    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "stopped"}
+    assert tomllib.loads(world.home.openhands_config.read_text())["llm"]["model"] == "openai/other"
+    assert store.wanted(world.home) == ("other",)
+
+
+def test_other_options_start_the_same_model_again(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    result = up.run(world, request(port=port, context=4096))
+    assert (result.already, result.endpoint.context) == (False, 4096)
+
+
+def test_if_the_successor_fails_the_old_model_comes_back(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    broken = with_engine(world, StubEngine(flags={"other": ("--die", "ValueError: No available memory for the cache blocks")}))
+    with pytest.raises(LauncherError, match=r"no memory is left for the KV cache.*tiny serves again"):
+        up.run(broken, request("other", port=port))
+    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "failed", "tiny": "ready"}
+    assert store.wanted(world.home) == ("tiny",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param(
+            ("--die", "OSError: [Errno 98] Address already in use"), "the port was taken", id="dies with a known cause"
+        ),
+        pytest.param(
+            ("--die", "ZeroDivisionError: oh"), "stopped with an error .ZeroDivisionError: oh", id="dies of something new"
+        ),
+        pytest.param(("--wrong-context",), "4,096 tokens of context instead of the planned 8,192", id="serves another context"),
+    ],
+)
+def test_a_start_that_fails_is_explained_and_leaves_nothing(
+    tmp_path: Path, port: int, flags: tuple[str, ...], message: str
+) -> None:
+    world = little_world(tmp_path, engine=StubEngine(flags={"": flags}))
+    config = tmp_path / "here" / "config.toml"
+    config.write_text("[core]\n")
+    with pytest.raises(LauncherError, match=message) as caught:
+        up.run(world, request(port=port, wire=True))
+    assert str(world.home.logs / "tiny.log") in caught.value.hint
+    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("failed", None)]
+    assert ports.holder(port) is None
+    assert config.read_text() == "[core]\n"
+    assert store.wanted(world.home) == ()
+
+
+def test_an_interrupt_stops_what_was_started(tmp_path: Path, port: int) -> None:
+    world = little_world(tmp_path, engine=StubEngine(flags={"": ("--hang", "--children", "2")}))
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        up.run(world, request(port=port))
+    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
+    assert ports.holder(port) is None
+
+
+def test_a_port_that_a_stranger_holds_is_named_before_anything_starts(world: World, port: int) -> None:
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(LauncherError, match=f"port {port} is in use by .*pid {os.getpid()}"),
+    ):
+        up.run(world, request(port=port))
+    assert ps.run(world).rows == ()
+
+
+def test_the_port_is_chosen_once_and_kept(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    down.run(world, None)
+    again = up.run(world, replace(request(port=port), port=None))
+    assert again.endpoint.base_url == f"http://127.0.0.1:{port}/v1"
+
+
+def test_a_config_that_is_not_toml_is_told_before_anything_starts(world: World, port: int) -> None:
+    config = world.cwd / "config.toml"
+    config.write_text("[llm\n")
+    with pytest.raises(LauncherError, match="not valid TOML") as caught:
+        up.run(world, request(port=port, wire=True))
+    assert "--no-wire" in caught.value.hint
+    assert config.read_text() == "[llm\n"
+    assert ps.run(world).rows == ()
+
+
+def test_unwire_gives_the_very_bytes_back(world: World, port: int) -> None:
+    config = world.cwd / "config.toml"
+    before = b'# mine\r\n[llm]\r\nmodel = "anthropic/claude" # paid\r\n\r\n[core]\r\n'
+    config.write_bytes(before)
+    config.chmod(0o640)
+    up.run(world, request(port=port, wire=True))
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert tomllib.loads(config.read_text())["llm"]["model"] == "openai/tiny"
+    unwire.run(world, TARGETS)
+    assert config.read_bytes() == before
+    assert stat.S_IMODE(config.stat().st_mode) == 0o640
+
+
+def test_a_model_with_a_window_for_agents_is_wired_into_the_profile_store_too(tmp_path: Path, port: int) -> None:
+    world = little_world(tmp_path, context=32_768)
+    try:
+        result = up.run(world, request(port=port, wire=True))
+        profile = tmp_path / "home" / ".openhands" / "profiles" / "tiny.json"
+        assert [edit.path for edit in result.edits] == [profile, world.home.openhands_config]
+        assert json.loads(profile.read_text())["max_input_tokens"] == 22_118
+        assert len(result.starts) == 2
+    finally:
+        down.run(world, None)
+
+
+def test_a_dry_run_shows_everything_and_touches_nothing(world: World, port: int) -> None:
+    result = up.dry_run(world, request(port=port, wire=True))
+    told_json = json.loads(json.dumps(result.json()))
+    assert f"--port {port}" in told_json["plan"]["command"]
+    assert "+model = " in told_json["edits"][0]["diff"]
+    assert "sk-local" not in json.dumps(told_json)
+    assert not world.home.root.exists()
+    assert list(world.cwd.iterdir()) == list(world.user_home.iterdir()) == []
+
+
+def test_a_dead_engine_is_seen_and_started_again(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    row = ps.run(world).rows[0]
+    assert row.pid
+    os.kill(row.pid, signal.SIGKILL)
+    while ps.run(world).rows[0].state == "ready":
+        pass
+    assert ps.run(world).rows[0].state == "failed"
+    assert not up.run(world, request(port=port)).already
+
+
+def test_no_key_stands_where_others_can_read_it(world: World, port: int) -> None:
+    up.run(world, request(port=port, wire=True))
+    key = keys.read(world.home.key)
+    assert key
+    row = ps.run(world).rows[0]
+    shown = subprocess.run(["/bin/ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert key not in shown
+    assert key not in row.server.log.read_text()
+    for path in world.home.root.rglob("*"):
+        if path.is_file() and key in path.read_text(errors="replace"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_two_ups_at_once_end_with_one_server(world: World, port: int) -> None:
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(up.run(world, request(port=port)))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result.already for result in results) == [False, True]
+
+
+def test_down_interrupts_an_up_that_is_at_work(tmp_path: Path, port: int) -> None:
+    world = little_world(tmp_path)
+    words = [sys.executable, "-m", "tests.hanging_up", str(tmp_path), str(port)]
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
+        while not ps.run(world).rows:
+            assert process.poll() is None
+        down.run(world, None)
+        assert process.wait(20) != 0
+    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
+    assert "it is interrupted" in told(world).said[0]
+    assert ports.holder(port) is None

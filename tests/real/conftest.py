@@ -1,0 +1,55 @@
+"""One LAUNCHER_HOME for all real tests: a real environment of vLLM for CPUs and real weights are made in it once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A user's machine: a home directory, a folder to stand in, and the launcher."""
+
+    home: Path
+    user_home: Path
+    here: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LAUNCHER_", "HF_"))}
+        # uv's cache stays where it is: fetching three gigabytes again would prove nothing.
+        cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))
+        return {**kept, "LAUNCHER_HOME": str(self.home), "HOME": str(self.user_home), "UV_CACHE_DIR": cache}
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "launcher", *words]
+        return subprocess.Popen(command, cwd=self.here, env=self.env | {"PYTHONPATH": str(ROOT)}, text=True, **more)
+
+    def run(self, *words: str, stdin: str = "", code: int = 0) -> str:
+        """What the launcher prints on stdout; it must end with `code`."""
+        pipe = subprocess.PIPE
+        with self.start(*words, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+            out, err = process.communicate(stdin, timeout=900)
+        assert process.returncode == code, f"launcher {' '.join(words)}: {process.returncode}\n{out}\n{err}"
+        return out
+
+    def json(self, *words: str, stdin: str = "", code: int = 0) -> Any:
+        return json.loads(self.run(*words, "--json", stdin=stdin, code=code))
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    root = tmp_path_factory.mktemp("machine")
+    made = Machine(home=root / "launcher", user_home=root / "home", here=root / "here")
+    made.user_home.mkdir()
+    made.here.mkdir()
+    yield made
+    made.run("down")

@@ -1,0 +1,220 @@
+"""The whole path on a machine without a GPU: real vLLM, real weights, real clients. In the order of a user's day."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from launcher import ports, store
+from launcher.home import Home
+from launcher.runners.base import Handle
+from tests.real.conftest import Machine
+
+pytestmark = pytest.mark.real
+
+BEFORE = b"""# the owner's own file\r
+[core]\r
+workspace_base = "./w"\r
+\r
+[llm]\r
+model = "anthropic/claude"\r
+api_key = "sk-ant-x"\r
+"""
+QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def config(machine: Machine) -> Path:
+    path = machine.here / "config.toml"
+    path.write_bytes(BEFORE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def up(machine: Machine, config: Path) -> dict[str, Any]:
+    """`launcher up` on the bare machine: the environment and the weights are made here."""
+    told: dict[str, Any] = machine.json("up", "--yes", "--config-file", str(config))
+    return told
+
+
+def handle_of(machine: Machine) -> Handle:
+    server = next(each for each in store.seen(Home(machine.home)) if each.name == "smollm2-135m")
+    assert server.handle is not None
+    return server.handle
+
+
+def left_over(handle: Handle) -> dict[int, str]:
+    """Every process that shows one of the three signs of the server; looked for here without the launcher's own code."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            environ = Path(f"/proc/{process.pid}/environ").read_bytes()
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+            session = os.getsid(process.pid)
+        except OSError:
+            continue
+        if handle.server_id.encode() in environ or session == handle.pid or str(handle.environment) in maps:
+            found[process.pid] = process.name()
+    return found
+
+
+def test_up_proves_the_model(up: dict[str, Any]) -> None:
+    assert (up["model"], up["engine"], up["context"]) == ("smollm2-135m", "vllm", 8192)
+    assert "Paris" in up["proof"]["text"]
+    assert up["proof"]["seconds"] > 0
+    assert {"environment", "weights", "engine", "proof", "wiring"} <= up["seconds"].keys()
+
+
+def test_the_config_is_wired_and_nothing_else_in_it_is_changed(up: dict[str, Any], config: Path) -> None:
+    assert up["wired"] == [str(config)]
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    text = config.read_bytes()
+    assert text.startswith(BEFORE[: BEFORE.index(b"[llm]")])
+    section = tomllib.loads(text.decode())["llm"]
+    assert set(section) == {"model", "base_url", "api_key", "max_input_tokens", "max_output_tokens"}
+    assert section["model"] == "openai/smollm2-135m"
+
+
+def test_a_client_finds_the_model_by_what_the_config_says(up: dict[str, Any], config: Path) -> None:
+    section = tomllib.loads(config.read_text())["llm"]
+    client = openai.OpenAI(base_url=section["base_url"], api_key=section["api_key"])
+    answer = client.chat.completions.create(
+        model=section["model"].removeprefix("openai/"), messages=QUESTION, temperature=0, max_tokens=24
+    )
+    assert "Paris" in (answer.choices[0].message.content or "")
+    assert up["base_url"] == section["base_url"]
+
+
+def test_litellm_reaches_it_as_openhands_does(machine: Machine, up: dict[str, Any], config: Path) -> None:
+    code = (
+        "import json, sys, litellm; told = json.load(sys.stdin);"
+        "answer = litellm.completion(model=told['model'], base_url=told['base_url'], api_key=told['api_key'], temperature=0,"
+        " max_tokens=24, messages=[{'role': 'user', 'content': 'What is the capital of France?'}]);"
+        "print(answer.choices[0].message.content)"
+    )
+    section = tomllib.loads(config.read_text())["llm"]
+    env = {**machine.env, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, input=json.dumps(section), env=env, capture_output=True, text=True, check=False)
+    assert "Paris" in done.stdout, done.stderr
+    assert up["agent_model"] == section["model"]
+
+
+def test_without_the_key_nothing_is_answered(up: dict[str, Any]) -> None:
+    client = openai.OpenAI(base_url=up["base_url"], api_key="sk-wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        client.chat.completions.create(model="smollm2-135m", messages=QUESTION)
+
+
+def test_the_key_is_seen_nowhere(machine: Machine, up: dict[str, Any]) -> None:
+    key = Path(up["key_file"]).read_text().strip()
+    assert stat.S_IMODE(Path(up["key_file"]).stat().st_mode) == 0o600
+    processes = subprocess.run(["/bin/ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert "vllm.entrypoints" in processes
+    assert key not in processes
+    assert key not in Path(up["log"]).read_text(errors="replace")
+    assert stat.S_IMODE(Path(up["log"]).stat().st_mode) == 0o600
+    for verb in (["ps"], ["wires"], ["plan"], ["up", "--dry-run"]):
+        assert key not in machine.run(*verb, "--json")
+
+
+def test_every_process_of_the_engine_carries_the_servers_id(machine: Machine, up: dict[str, Any]) -> None:
+    handle = handle_of(machine)
+    mine = [pid for pid in left_over(handle) if f"LAUNCHER_SERVER_ID={handle.server_id}" in _environ(pid)]
+    assert up["model"] == "smollm2-135m"
+    assert len(mine) >= 3, "API server, engine core and worker"
+
+
+def _environ(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+
+
+def test_ps_and_wires_and_chat_see_it(machine: Machine, up: dict[str, Any]) -> None:
+    (row,) = machine.json("ps")
+    assert (row["name"], row["engine"], row["state"], row["context"]) == ("smollm2-135m", "vllm", "ready", 8192)
+    assert row["base_url"] == up["base_url"]
+    wires = {each["target"]: each["wired"] for each in machine.json("wires")}
+    assert wires == {"openhands-profile": False, "openhands-toml": True}
+    assert "Paris" in machine.json("chat", stdin="What is the capital of France?")["text"]
+    assert any("KV cache size" in line for line in machine.json("logs", "smollm2-135m")["lines"])
+
+
+def test_a_second_up_says_that_it_is_up(machine: Machine, up: dict[str, Any]) -> None:
+    again = machine.json("up")
+    assert again["already"]
+    assert again["base_url"] == up["base_url"]
+    assert "Paris" in again["proof"]["text"]
+
+
+@pytest.mark.usefixtures("up")
+def test_an_engine_that_was_killed_leaves_orphans_and_the_next_up_ends_them(machine: Machine) -> None:
+    handle = handle_of(machine)
+    os.kill(handle.pid, signal.SIGKILL)
+    time.sleep(1)
+    assert machine.json("ps")[0]["state"] == "failed"
+    orphans = set(left_over(handle))
+    assert orphans
+    again = machine.json("up")
+    assert not again["already"]
+    # Everything was there already: the environment and the weights took no time.
+    assert again["seconds"]["environment"] + again["seconds"]["weights"] < 5
+    assert not {pid for pid in orphans if psutil.pid_exists(pid)}
+
+
+@pytest.mark.usefixtures("up")
+def test_down_leaves_nothing_behind(machine: Machine) -> None:
+    handle = handle_of(machine)
+    port = int(machine.json("ps")[0]["base_url"].split(":")[2].split("/")[0])
+    assert machine.json("down") == {"stopped": ["smollm2-135m"]}
+    assert left_over(handle) == {}
+    assert ports.is_free(port)
+    assert machine.json("ps")[0]["state"] == "stopped"
+    assert store.wanted(Home(machine.home)) == ()
+
+
+@pytest.mark.usefixtures("up")
+def test_unwire_gives_the_very_bytes_back(machine: Machine, config: Path) -> None:
+    machine.run("unwire")
+    assert config.read_bytes() == BEFORE
+    assert {each["wired"] for each in machine.json("wires")} == {False}
+
+
+@pytest.mark.usefixtures("up")
+def test_an_interrupt_in_the_middle_of_a_start_leaves_nothing(machine: Machine) -> None:
+    with machine.start("up", "--no-wire", stderr=subprocess.DEVNULL) as process:
+        while not any(row["state"] == "starting" for row in machine.json("ps")):
+            assert process.poll() is None
+        time.sleep(8)  # into the engine core
+        handle = handle_of(machine)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert left_over(handle) == {}
+    assert machine.json("ps")[0]["state"] == "stopped"
+
+
+@pytest.mark.usefixtures("up")
+def test_in_the_foreground_an_interrupt_ends_the_model(machine: Machine) -> None:
+    with machine.start(
+        "up", "--no-wire", "--foreground", "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        while not any(row["state"] == "ready" for row in machine.json("ps")):
+            assert process.poll() is None
+            time.sleep(1)
+        handle = handle_of(machine)
+        time.sleep(2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Paris" in json.loads(out)["proof"]["text"]
+    assert left_over(handle) == {}

@@ -1,0 +1,111 @@
+"""A little world: a home of its own, the stub engine instead of vLLM, everything else real."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from launcher import catalogue
+from launcher.architecture import Architecture
+from launcher.command import Command
+from launcher.engines import vllm
+from launcher.engines.base import Budget, Fault, Site
+from launcher.gpu import GIB, Gpu, Inventory
+from launcher.home import Home
+from launcher.plan import Plan
+from launcher.progress import Progress
+from launcher.runners import local
+from launcher.world import Prepared, World
+from tests import stub_engine
+from tests.machines_for_tests import machine
+
+STUB = Path(stub_engine.__file__)
+
+
+@dataclass
+class StubEngine:
+    """An Engine whose command is tests/stub_engine.py; `flags` are its faults by model, `""` for all others."""
+
+    flags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    NAME: str = "vllm"
+    VERSION: str = "0"
+    PYTHON: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"cpu": "3", "cuda": "3"}))
+    READY_PATH: str = "/health"
+    KV_BLOCK: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 16, "cuda": 16}))
+    SEQUENCES: int = 8
+    FAULTS: tuple[Fault, ...] = vllm.FAULTS
+
+    def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
+        return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor)
+
+    def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
+        return Budget(claim=inventory.ram.available, overhead=GIB // 4, kv=inventory.ram.available - weights - GIB // 4)
+
+    def command(self, plan: Plan, site: Site) -> Command:
+        flags = self.flags.get(plan.profile.name, self.flags.get("", ()))
+        argv = (str(site.python), str(STUB), "--host", site.host, "--port", str(site.port), "--model", plan.profile.name)
+        return Command((*argv, "--max-model-len", str(plan.context), *flags), secrets={"VLLM_API_KEY": site.api_key})
+
+    def phase(self, line: str) -> str | None:
+        return vllm.phase(line)
+
+
+@dataclass
+class Told:
+    """A Progress that remembers what it was told."""
+
+    phases: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
+
+
+def profiles(folder: Path, *names: str, context: int = 8192) -> Path:
+    """A folder of profiles, alike but for their names; `context` is their window."""
+    folder.mkdir(exist_ok=True)
+    text = (catalogue.shipped() / "smollm2-135m.toml").read_text()
+    for name in names:
+        (folder / f"{name}.toml").write_text(
+            re.sub(r"max_position_embeddings = \d+", f"max_position_embeddings = {context}", text)
+        )
+    return folder
+
+
+def little_world(
+    root: Path, *, models: tuple[str, ...] = ("tiny",), context: int = 8192, engine: StubEngine | None = None
+) -> World:
+    """A world under `root`. Everything in it is real but the engine, which answers one sentence."""
+    for folder in ("home", "here"):
+        (root / folder).mkdir(exist_ok=True)
+    prepared = Prepared(environment=Path(sys.prefix), python=Path(sys.executable), weights=root / "weights")
+
+    def prepare(_: Plan, progress: Progress) -> Prepared:
+        progress.phase("environment")
+        progress.phase("weights")
+        return prepared
+
+    return World(
+        home=Home(root / "launcher"),
+        env={},
+        user_home=root / "home",
+        cwd=root / "here",
+        profiles=profiles(root / "profiles", *models, context=context),
+        engines={"vllm": engine or StubEngine()},
+        inventory=lambda: machine(ram=16),
+        expect=lambda _: prepared,
+        prepare=prepare,
+        runner=local,
+        progress=Told(),
+    )
+
+
+def with_engine(world: World, engine: StubEngine) -> World:
+    return replace(world, engines={"vllm": engine})
