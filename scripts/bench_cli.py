@@ -59,7 +59,9 @@ def main() -> int:
         print(json.dumps(rows, indent=2))
     else:
         for row in rows:
-            print(f"{row['name']:<56} {row['user_ms']:>7} ms  {row['times_python']:>5} x  {'' if row['within'] else 'TOO SLOW'}")
+            print(
+                f"{row['name']:<56} {row['user_ms']:>7} ms  {row['times_python']:>5} x  {'' if row['within'] else 'TOO SLOW'}"
+            )
     return 0 if all(row["within"] for row in rows) else 1
 
 

@@ -40,8 +40,12 @@ def user_env(tmp_path: Path, **more: str) -> dict[str, str]:
     """A user whose pip knows only a folder of wheels, and whose uv keeps to this test."""
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME")},
-        **{"UV_CACHE_DIR": str(tmp_path / "cache"), "UV_PYTHON_DOWNLOADS": "never", "PYTHONDONTWRITEBYTECODE": "1"},
-        **{"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")},
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
         **more,
     }
 
@@ -245,6 +249,16 @@ def _uv_of(run: psutil.Process) -> psutil.Process:
     raise AssertionError("uv never came")
 
 
+def _ends(process: psutil.Process) -> bool:
+    """Whether it ends soon; who collects an orphan's remains, and when, is the system's affair."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
 @pytest.mark.parametrize(
     ("number", "left"),
     [
@@ -259,8 +273,7 @@ def test_uv_ends_with_the_run_and_the_next_run_ends_whole(tmp_path: Path, number
         with hanging(home, build, waiting) as (run, uv):
             run.send_signal(number)
             run.wait(timeout=10)
-            psutil.wait_procs([uv], timeout=5)
-            assert not uv.is_running()
+            assert _ends(uv)
     assert find(home, build) is None
     assert any(name.startswith(".tiny") for name in made(home)) is left
     assert ensure(home, build, progress=Silent(), env=env) == find(home, build)

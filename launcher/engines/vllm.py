@@ -117,7 +117,10 @@ def _cpu_options(plan: Plan) -> list[str]:
 
 
 def _rope_options(plan: Plan) -> list[str]:
-    """YaRN only where the native window is exceeded: it is static in vLLM, and costs accuracy on short texts."""
+    """YaRN only where the native window is exceeded: it is static in vLLM, and costs accuracy on short texts.
+
+    vLLM takes max_position_embeddings for scaled already where the rope type is yarn (config/model.py).
+    """
     architecture = plan.profile.architecture
     if plan.context <= architecture.context:
         return []
@@ -127,7 +130,8 @@ def _rope_options(plan: Plan) -> list[str]:
         "original_max_position_embeddings": architecture.context,
         "rope_theta": architecture.rope_theta,
     }
-    return ["--hf-overrides", json.dumps({"rope_parameters": rope}, separators=(",", ":"))]
+    overrides = {"rope_parameters": rope, "max_position_embeddings": plan.profile.context_max}
+    return ["--hf-overrides", json.dumps(overrides, separators=(",", ":"))]
 
 
 def _tool_options(plan: Plan) -> list[str]:

@@ -82,7 +82,9 @@ def test_a_small_model_does_not_take_the_whole_card() -> None:
 )
 def test_yarn_is_asked_for_only_where_it_is_needed(context: int, factor: float | None) -> None:
     told = options(planned("openhands-lm-32b", machine(2, 79.25), Wish(context=context)))
-    rope = json.loads(told["--hf-overrides"])["rope_parameters"] if "--hf-overrides" in told else {}
+    overrides = json.loads(told.get("--hf-overrides", "{}"))
+    rope = overrides.get("rope_parameters", {})
+    assert overrides.get("max_position_embeddings") == (131_072 if factor else None)
     assert rope.get("factor") == factor
     assert rope.get("original_max_position_embeddings", 32_768) == 32_768
 
