@@ -197,7 +197,7 @@ def test_unwire_gives_the_very_bytes_back(machine: Machine, config: Path) -> Non
 @pytest.mark.usefixtures("up")
 def test_an_interrupt_in_the_middle_of_a_start_leaves_nothing(machine: Machine) -> None:
     with machine.start("up", "--no-wire", stderr=subprocess.DEVNULL) as process:
-        while not row_of(machine).get("state") == "starting":
+        while row_of(machine).get("state") != "starting":
             assert process.poll() is None
         time.sleep(8)  # into the engine core
         handle = handle_of(machine)
@@ -212,7 +212,7 @@ def test_in_the_foreground_an_interrupt_ends_the_model(machine: Machine) -> None
     with machine.start(
         "up", "--no-wire", "--foreground", "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        while not row_of(machine).get("state") == "ready":
+        while row_of(machine).get("state") != "ready":
             assert process.poll() is None
             time.sleep(1)
         handle = handle_of(machine)
