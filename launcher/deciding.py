@@ -5,6 +5,7 @@ from launcher.errors import LauncherError
 from launcher.gpu import GIB, Inventory
 from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
+from launcher.profile import CPU
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -37,10 +38,14 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
 
 def refusal(outcome: DoesNotFit) -> LauncherError:
     """A plan that does not exist, as the error of a verb that needs one."""
-    reasons = "; ".join(dict.fromkeys(f"{each.variant}: {each.reason}" for each in outcome.rejections))
-    hint = (
-        f"`launcher plan {outcome.profile.name} --on 2xA100-80GB` shows what it takes; `launcher models` lists what runs here"
-    )
+    by_reason: dict[str, list[str]] = {}
+    for each in outcome.rejections:
+        by_reason.setdefault(each.reason, []).append(each.variant)
+    reasons = "; ".join(f"{', '.join(variants)}: {reason}" for reason, variants in by_reason.items())
+    if CPU in outcome.profile.runs_on:
+        hint = "free some memory, or ask for less with --context; `launcher models` lists what runs here"
+    else:
+        hint = f"`launcher plan {outcome.profile.name} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
     return LauncherError(f"{outcome.profile.name} cannot run here: {reasons}", hint=hint)
 
 

@@ -151,11 +151,19 @@ def _port(world: World, request: UpRequest, running: Server | None) -> int:
     """The one address: chosen once, then kept, since agents know it."""
     port = request.port or store.port(world.home)
     if port is None:
-        return ports.free(FIRST_PORT)
+        return _first_port(world)
     ours = running is not None and running.base_url == _base_url(port)
     if not ours and (holder := ports.holder(port)):
         hint = "stop that program, or move to another port with --port (agents are wired anew)"
         raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
+    return port
+
+
+def _first_port(world: World) -> int:
+    port = ports.free(FIRST_PORT)
+    if port != FIRST_PORT:
+        holder = ports.holder(FIRST_PORT) or "another program"
+        world.progress.say(f"port {FIRST_PORT} is in use by {holder}: this launcher serves on {port} from now on")
     return port
 
 

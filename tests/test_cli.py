@@ -1,0 +1,161 @@
+"""What a person types and gets, through the real program."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NO_GPU = "needs an NVIDIA GPU, and there is none here"
+
+
+def launcher(
+    tmp_path: Path, *words: str, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the launcher in a folder of its own; without a GPU, whatever this machine has."""
+    home = {"LAUNCHER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **home, **(env or {})},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param([], "the following arguments are required: VERB", id="no verb"),
+        pytest.param(["upp"], "invalid choice: 'upp'", id="a verb that does not exist"),
+        pytest.param(["up", "--engine", "ollama"], "'ollama' is none of vllm", id="an engine that does not exist"),
+        pytest.param(["up", "--context", "many"], "'many' is not a number of tokens such as 65536 or 64k", id="no context"),
+        pytest.param(["up", "--gpus", "0;1"], "'0;1' is not a list of GPU numbers such as 0,1", id="no GPUs"),
+        pytest.param(["up", "--port", "80"], "'80' is not a whole number from 1024 to 65535", id="a port of the system's"),
+        pytest.param(["logs", "--lines", "-3"], "--lines", id="fewer lines than none"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: list[str], message: str) -> None:
+    done = launcher(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "usage: launcher" in done.stderr
+    as_json = launcher(tmp_path, *words, "--json")
+    assert as_json.returncode == 2
+    assert message in json.loads(as_json.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        pytest.param(["up", "smolm2"], "there is no model called 'smolm2'", "closest: smollm2-135m", id="an unknown model"),
+        pytest.param(["up", "openhands-lm-32b"], NO_GPU, "--on", id="a model that needs a GPU"),
+        pytest.param(["up", "--gpus", "7"], "there is no GPU 7", "launcher gpus", id="a GPU that is not there"),
+        pytest.param(["up", "--context", "16k"], "context ends at 8,192", "launcher models", id="a context beyond the model's"),
+        pytest.param(["plan", "--on", "2xH999"], "unknown GPU 'H999'", "H100", id="a machine that nobody has"),
+        pytest.param(["down", "tiny"], "tiny was never started here", "nothing was started", id="stopping what never ran"),
+        pytest.param(["logs"], "which model's log?", "nothing was started", id="a log where there is none"),
+        pytest.param(["chat"], "no model is running", "launcher up", id="talking to nobody"),
+    ],
+)
+def test_a_known_fault_ends_with_1_a_line_and_a_hint(tmp_path: Path, words: list[str], message: str, hint: str) -> None:
+    done = launcher(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, shown_hint = done.stderr.splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert message in error
+    assert shown_hint.startswith("hint: ")
+    assert hint in shown_hint
+    as_json = json.loads(launcher(tmp_path, *words, "--json").stdout)
+    assert as_json == {"error": {"message": error.removeprefix("error: "), "hint": shown_hint.removeprefix("hint:  ")}}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["ps"], [], id="ps"),
+        pytest.param(["down"], {"stopped": []}, id="down"),
+        pytest.param(["unwire"], [], id="unwire"),
+    ],
+)
+def test_on_a_new_machine_the_verbs_answer_and_write_nothing(tmp_path: Path, words: list[str], expected: Any) -> None:
+    done = launcher(tmp_path, *words, "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wires_tells_of_each_target(tmp_path: Path) -> None:
+    rows = json.loads(launcher(tmp_path, "wires", "--json").stdout)
+    assert [(row["agent"], row["kind"], row["wired"], row["files"]) for row in rows] == [("openhands", "file", False, [])] * 2
+
+
+def test_a_plan_for_another_machine_is_whole(tmp_path: Path) -> None:
+    plan = json.loads(launcher(tmp_path, "plan", "openhands-lm-32b", "--on", "2xA100-80GB", "--json").stdout)
+    assert (plan["fits"], plan["variant"], plan["engine"], plan["tensor"], plan["pipeline"]) == (True, "bf16", "vllm", 2, 1)
+    assert (plan["context"], plan["kv_dtype"]) == (131_072, "bf16")
+    assert plan["gpus"] == [{"index": number, "name": "NVIDIA A100-SXM4-80GB"} for number in (0, 1)]
+    assert plan["memory"].keys() == {"weights", "kv", "overhead", "claim", "kv_tokens"}
+    assert plan["memory"]["kv_tokens"] >= 2 * plan["context"]
+    assert "--tensor-parallel-size 2" in plan["command"]
+    assert "VLLM_API_KEY=****" in plan["command"]
+
+
+def test_a_plan_that_does_not_fit_says_why_and_ends_with_1(tmp_path: Path) -> None:
+    done = launcher(tmp_path, "plan", "openhands-lm-32b", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["fits"]) == (1, False)
+    assert [(each["variant"], each["engine"]) for each in told["rejections"]] == [
+        ("bf16", "vllm"),
+        ("fp8", "vllm"),
+        ("mxfp4", "vllm"),
+    ]
+    assert {each["reason"] for each in told["rejections"]} == {NO_GPU}
+
+
+def test_the_dry_run_masks_what_is_secret_and_touches_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[llm]\nmodel = "anthropic/claude"\napi_key = "sk-ant-secret"\n')
+    done = launcher(tmp_path, "up", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "sk-ant-secret" not in done.stdout + done.stderr
+    assert '+model = "openai/smollm2-135m"' in done.stdout
+    assert "vllm.entrypoints" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = launcher(tmp_path, "up", env={"LAUNCHER_HOME": str(tmp_path / "file" / "home")})
+    assert done.returncode == 1
+    assert "cannot write to" in done.stderr
+    assert "LAUNCHER_HOME" in done.stderr
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert launcher(tmp_path, "--version").stdout == "launcher 0.1.0\n"
+
+
+def test_help_names_every_verb(tmp_path: Path) -> None:
+    text = launcher(tmp_path, "--help").stdout
+    verbs = ("up", "down", "ps", "logs", "chat", "plan", "gpus", "models", "wires", "unwire")
+    assert all(f"\n    {verb} " in text for verb in verbs)
+
+
+def test_the_wheel_carries_profiles_and_locks(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("model_launcher-*.whl")
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(tmp_path / "site")], check=True)
+    home = {"PYTHONPATH": str(tmp_path / "site"), "LAUNCHER_HOME": str(tmp_path / "home"), "CUDA_VISIBLE_DEVICES": ""}
+    words = [sys.executable, "-P", "-c", "import launcher.cli as c; print(c.__file__); c.main(['models', '--json'])"]
+    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, **home}, capture_output=True, text=True, check=True)
+    where, _, models = done.stdout.partition("\n")
+    assert Path(where).is_relative_to(tmp_path / "site")
+    assert {model["name"] for model in json.loads(models)} == {"openhands-lm-32b", "smollm2-135m"}
+    assert list((tmp_path / "site" / "launcher" / "engines" / "locks").glob("vllm-*-cpu-x86_64.txt"))
