@@ -1,12 +1,14 @@
 """Parse, dispatch, print, exit: the only print, the only exit code, the only place where faults are caught."""
 
 import argparse
+import errno
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,30 +24,49 @@ if TYPE_CHECKING:
     from launcher.world import World
 
 KNOWN_FAULT = 1
+WRONG_USAGE = 2
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; its exit code."""
+    _take_any_encoding()
     try:
         words = _parser().parse_args(argv)
     except _UsageError as error:
         return _usage(error, as_json="--json" in argv)
     verb: Callable[[argparse.Namespace], int] = words.verb
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Whatever ends us, what was started is stopped. A shell's background job would ignore SIGINT.
-        signal.signal(name, signal.default_int_handler)
+    _end_alike()
     try:
         return verb(words)
     except LauncherError as fault:
         return _fault(fault, as_json=words.json)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        return _fault(_system_fault(error), as_json=words.json)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # `launcher logs | head`: the reader has enough. Python would complain about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def _take_any_encoding() -> None:
+    """A terminal without our characters shows others: no reason to fail after the work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _end_alike() -> None:
+    """Whatever ends us, what was started is stopped. A shell's background job would ignore SIGINT; nohup means what it says."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _system_fault(error: OSError) -> LauncherError:
+    where = f" ({error.filename})" if error.filename else ""
+    return LauncherError(f"{error.strerror}{where}", hint="mend the permissions or the disk's space, and run it again")
 
 
 # -- verbs: each turns words into values, calls its command and shows the result --
@@ -70,12 +91,16 @@ def _up(words: argparse.Namespace) -> int:
         return _show(result, as_json=words.json)
     with _world() as world:
         result = up.run(world, request)
-    code = _show(result, as_json=words.json)
-    if words.foreground:
-        print("It runs in the foreground: ^C stops it.", file=sys.stderr)
-        with _world() as world:
-            up.stay(world, result.endpoint.model)
-    return code
+    if not words.foreground:
+        return _show(result, as_json=words.json)
+
+    def show() -> None:
+        _show(result, as_json=words.json)
+        _tell("It runs in the foreground: ^C stops it.")
+
+    with _world() as world:
+        up.stay(world, result.endpoint.model, show)
+    return result.exit_code
 
 
 def _down(words: argparse.Namespace) -> int:
@@ -100,7 +125,8 @@ def _logs(words: argparse.Namespace) -> int:
         if not words.follow:
             return _show(logs.run(world, words.name, lines=words.lines), as_json=words.json)
         for line in logs.follow(world, words.name, lines=words.lines):
-            print(json.dumps({"line": line}) if words.json else line, flush=True)
+            if not _print(json.dumps({"line": line}) if words.json else line):
+                break
     return 0
 
 
@@ -131,7 +157,7 @@ def _chat(words: argparse.Namespace) -> int:
         where = chat.endpoint(world, words.model)
     if words.json or not sys.stdin.isatty():
         return _show(chat.run(where, sys.stdin.read()), as_json=words.json)
-    print(f"{where.model} listens; an empty line is ignored, ^D ends.", file=sys.stderr)
+    _tell(f"{where.model} listens; ^D ends.")
     for piece in chat.talk(where, lambda: input("> ")):
         print(piece, end="", flush=True)
     print()
@@ -165,13 +191,13 @@ def _world() -> Iterator["World"]:
     from launcher.runners import local
     from launcher.world import World
 
-    home = Home.find(os.environ)
+    home, user_home, cwd = _folders()
     with screen.open_screen(sys.stderr) as progress:
         yield World(
             home=home,
             env=os.environ,
-            user_home=Path.home(),
-            cwd=Path.cwd(),
+            user_home=user_home,
+            cwd=cwd,
             profiles=catalogue.shipped(),
             engines=ENGINES,
             inventory=lambda: _inventory(None),
@@ -180,6 +206,17 @@ def _world() -> Iterator["World"]:
             runner=local,
             progress=progress,
         )
+
+
+def _folders() -> tuple[Home, Path, Path]:
+    """LAUNCHER_HOME, the user's home and where the user stands; raises LauncherError where one is not known."""
+    try:
+        return Home.find(os.environ), Path.home(), Path.cwd()
+    except RuntimeError as error:
+        hint = "set HOME, and LAUNCHER_HOME if it should be elsewhere"
+        raise LauncherError(f"no home directory: {error}", hint=hint) from None
+    except FileNotFoundError:
+        raise LauncherError("the folder you stand in is gone", hint="cd to another one") from None
 
 
 def _inventory(on: str | None) -> "Inventory":
@@ -200,37 +237,57 @@ def _spec(words: argparse.Namespace) -> "ServerSpec":
 
 
 def _show(result: "Result", *, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps(result.json(), indent=2, ensure_ascii=False))
-        return result.exit_code
-    shown = result.text()
+    shown = json.dumps(result.json(), indent=2, ensure_ascii=False) if as_json else result.text()
     if isinstance(shown, str):
-        print(shown)
-    else:
-        from rich.console import Console
+        _print(shown)
+        return result.exit_code
+    from rich.console import Console
 
-        # Soft wrap: the terminal breaks long lines, so that a command can be copied as it was meant.
-        Console(highlight=False, soft_wrap=True).print(shown)
+    # Soft wrap: the terminal breaks long lines, so that a command can be copied as it was meant.
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as captured:
+        console.print(shown)
+    _print(captured.get().rstrip("\n"))
     return result.exit_code
+
+
+def _print(text: str) -> bool:
+    """Print to stdout; whether anybody still reads it (`launcher logs | head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would complain about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    except OSError as error:
+        raise LauncherError(f"cannot write the output: {error.strerror}", hint="see where it was sent to") from None
+    return True
+
+
+def _tell(text: str) -> None:
+    """Say something beside the result: on stderr, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _fault(fault: LauncherError, *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": {"message": fault.message, "hint": fault.hint}}, ensure_ascii=False))
-    else:
-        red, plain = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-        print(f"{red}error:{plain} {fault.message}", file=sys.stderr)
-        if fault.hint:
-            print(f"hint:  {fault.hint}", file=sys.stderr)
+        _print(json.dumps({"error": {"message": fault.message, "hint": fault.hint}}, ensure_ascii=False))
+        return KNOWN_FAULT
+    red, plain = ("\033[31m", "\033[0m") if sys.stderr is not None and sys.stderr.isatty() else ("", "")
+    _tell(f"{red}error:{plain} {fault.message}")
+    if fault.hint:
+        _tell(f"hint:  {fault.hint}")
     return KNOWN_FAULT
 
 
 def _usage(error: "_UsageError", *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": {"message": str(error), "hint": error.usage}}, ensure_ascii=False))
+        _print(json.dumps({"error": {"message": str(error), "hint": error.usage}}, ensure_ascii=False))
     else:
-        print(f"{error.usage}\nerror: {error}", file=sys.stderr)
-    return 2
+        _tell(f"{error.usage}\nerror: {error}")
+    return WRONG_USAGE
 
 
 # -- the words --
@@ -331,6 +388,11 @@ def _number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def _path(text: str) -> Path:
+    # A quoted ~, or the one in --config-file=~/x, has not been through the shell's hands.
+    return Path(text).expanduser()
 
 
 def _context(text: str) -> int:

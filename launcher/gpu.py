@@ -1,7 +1,9 @@
 """What a machine has: its GPUs, its CPU and its memory, as plain values. All sizes are bytes."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 GIB = 1 << 30
 
@@ -64,15 +66,15 @@ class Inventory:
         """The same machine with only these GPUs."""
         return replace(self, gpus=tuple(gpu for gpu in self.gpus if gpu.index in indexes))
 
-    def without(self, pids: AbstractSet[int], ram: int = 0) -> "Inventory":
-        """The same machine once these processes are gone: their GPU memory, and `ram` bytes of host memory, are free again."""
-        gpus = tuple(
-            replace(
-                gpu,
-                free=min(gpu.total, gpu.free + sum(p.used for p in gpu.processes if p.pid in pids)),
-                processes=tuple(p for p in gpu.processes if p.pid not in pids),
-            )
-            for gpu in self.gpus
-        )
+    def without(self, pids: AbstractSet[int], ram: int = 0, claims: Mapping[int, int] = MappingProxyType({})) -> "Inventory":
+        """The same machine once these processes are gone: their GPU memory, and `ram` bytes of host memory, are free again.
+
+        `claims` says what they hold of each GPU by its index where the driver does not tell (WSL, MIG, containers).
+        """
+        gpus = []
+        for gpu in self.gpus:
+            told = sum(process.used for process in gpu.processes if process.pid in pids)
+            free = min(gpu.total, gpu.free + max(told, claims.get(gpu.index, 0)))
+            gpus.append(replace(gpu, free=free, processes=tuple(p for p in gpu.processes if p.pid not in pids)))
         memory = replace(self.ram, available=min(self.ram.total, self.ram.available + ram))
-        return replace(self, gpus=gpus, ram=memory)
+        return replace(self, gpus=tuple(gpus), ram=memory)

@@ -3,11 +3,11 @@
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import probe, store
-from launcher.command import Command
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint
 from launcher.engines.base import Engine, Site
@@ -65,21 +65,27 @@ def launch(what: Launch) -> Proven:
     _rotate(what.log)
     command = what.engine.command(what.plan, what.site)
     what.progress.phase("engine")
-    handle, server = _start(what, command)
+    # Recorded before it runs: whatever happens from here on, the server's id finds its processes.
+    handle = Handle(pid=0, started=0.0, server_id=str(uuid.uuid4()), environment=what.environment)
+    server = _announced(what, handle)
     try:
+        handle = what.runner.start(command, log=what.log, server_id=handle.server_id, environment=what.environment)
+        server = replace(server, handle=handle)
+        store.see(what.home, server)
         _wait_until_ready(what, handle)
         what.progress.phase("proof")
         endpoint = _endpoint(what)
         what.progress.update(f"asking: {probe.QUESTION}")
         proof = _proof(what, handle, endpoint)
+        proven = replace(server, state="ready", since=time.time())
+        store.see(what.home, proven)
     except BaseException as fault:
         what.runner.stop(handle, grace=GRACE)
         detail = fault.message if isinstance(fault, LauncherError) else "the start was interrupted"
         state: State = "failed" if isinstance(fault, LauncherError) else "stopped"
-        store.see(what.home, replace(server, state=state, handle=None, detail=detail))
+        with suppress(LauncherError):
+            store.see(what.home, replace(server, state=state, handle=None, detail=detail))
         raise
-    proven = replace(server, state="ready", since=time.time())
-    store.see(what.home, proven)
     return Proven(server=proven, endpoint=endpoint, proof=proof)
 
 
@@ -89,8 +95,7 @@ def _rotate(log: Path) -> None:
         log.replace(log.with_name(f"{log.name}.1"))
 
 
-def _start(what: Launch, command: Command) -> tuple[Handle, Server]:
-    handle = what.runner.start(command, log=what.log, server_id=str(uuid.uuid4()), environment=what.environment)
+def _announced(what: Launch, handle: Handle) -> Server:
     server = Server(
         spec=what.spec,
         engine=what.plan.engine,
@@ -100,14 +105,12 @@ def _start(what: Launch, command: Command) -> tuple[Handle, Server]:
         base_url=what.base_url,
         log=what.log,
         since=time.time(),
+        gpus=tuple(gpu.index for gpu in what.plan.gpus),
+        claim=what.plan.memory.claim if what.plan.gpus else 0,
         handle=handle,
     )
-    try:
-        store.see(what.home, server)
-    except BaseException:
-        what.runner.stop(handle, grace=0)
-        raise
-    return handle, server
+    store.see(what.home, server)
+    return server
 
 
 def _wait_until_ready(what: Launch, handle: Handle) -> None:

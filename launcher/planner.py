@@ -53,7 +53,7 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
             return replace(best, notes=_notes(best, rejections))
         else:
             small.append(best)
-            rejections.append(Rejection(variant, engine, _too_small(best)))
+            rejections.append(Rejection(variant, engine, _too_small(best, _goal(profile, wish))))
     usable = [each for each in small if wish.context is None and each.context >= AGENT_CONTEXT]
     if usable:
         best = max(usable, key=lambda each: each.context)
@@ -104,6 +104,9 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
             found.append(each)
     if found:
         return max(found, key=lambda each: (each.context, -each.tensor)), ""
+    if CPU in profile.runs_on:
+        made, _ = _on_cpu(candidate, inventory)
+        return made and replace(made, notes=(f"on the CPU, since no GPU here will do: {reasons[-1]}",)), reasons[-1]
     # The reason of the largest layout says most: smaller ones have even less room.
     return None, reasons[-1]
 
@@ -128,8 +131,9 @@ def _layouts(profile: Profile, gpus: tuple[Gpu, ...]) -> Iterator[tuple[Gpu, ...
 def _on_gpus(candidate: Candidate, gpus: tuple[Gpu, ...]) -> tuple[Plan | None, str]:
     architecture, variant = candidate.profile.architecture, candidate.variant
     lowest = min(gpu.compute for gpu in gpus)
-    if lowest < variant.compute:
-        return None, f"needs compute capability {_dotted(variant.compute)}; {gpus[0].name} has {_dotted(lowest)}"
+    needed = max(variant.compute, candidate.engine.COMPUTE)
+    if lowest < needed:
+        return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
     tensor = len(gpus)
     weights = memory.weights(architecture, variant.precision, tensor)
     # Every rank gets the same share, so the GPU with the least free memory decides.
@@ -204,12 +208,14 @@ def _context(tokens: int, profile: Profile, wish: Wish) -> int:
     return context if context >= min(longest, STEP) else 0
 
 
-def _too_small(plan: Plan) -> str:
-    return f"only {plan.context:,} tokens of context fit; an agent works well from {WORKING_CONTEXT:,}"
+def _too_small(plan: Plan, goal: int) -> str:
+    why = "an agent works well from" if goal == WORKING_CONTEXT else "it has"
+    return f"only {plan.context:,} tokens of context fit; {why} {goal:,} (--context {plan.context} takes it as it is)"
 
 
 def _notes(plan: Plan, rejections: list[Rejection]) -> tuple[str, ...]:
-    notes = [f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name]
+    lost = (f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name)
+    notes = [*plan.notes, *lost]
     if plan.context > plan.profile.architecture.context:
         native = plan.profile.architecture.context
         notes.append(

@@ -62,38 +62,55 @@ def prove(endpoint: Endpoint, *, timeout: float = PATIENCE) -> Proof:
 
 
 def stream(endpoint: Endpoint, messages: list[dict[str, str]], *, timeout: float = PATIENCE) -> Iterator[str]:
-    """The words of an answer to a conversation, as they come."""
+    """The words of an answer to a conversation, as they come; raises LauncherError where it breaks off."""
     body = {"model": endpoint.model, "messages": messages, "stream": True}
-    with _connection(endpoint.base_url, timeout) as connection:
+    with _connection(endpoint.base_url, timeout) as connection, _told_plainly(connection):
         response = _post(connection, endpoint.api_key, "/v1/chat/completions", body)
         for line in response:
             event = line.decode().strip().removeprefix("data:").strip()
-            if event and event != "[DONE]":
-                for choice in json.loads(event).get("choices", []):
-                    yield choice["delta"].get("content") or ""
+            if not event or event == "[DONE]":
+                continue
+            told = json.loads(event)
+            if "error" in told:
+                raise LauncherError(f"the model stopped with an error: {told['error']}")
+            for choice in told.get("choices", []):
+                yield choice["delta"].get("content") or ""
 
 
 def _json(base_url: str, api_key: str, path: str, body: dict[str, Any] | None, *, timeout: float) -> dict[str, Any]:
-    with _connection(base_url, timeout) as connection:
-        answer: dict[str, Any] = json.loads(_post(connection, api_key, path, body).read())
-        return answer
+    with _connection(base_url, timeout) as connection, _told_plainly(connection):
+        answer = json.loads(_post(connection, api_key, path, body).read())
+    if not isinstance(answer, dict):
+        raise LauncherError(f"{path} answered something else than an object")
+    return answer
 
 
 def _post(
     connection: http.client.HTTPConnection, api_key: str, path: str, body: dict[str, Any] | None
 ) -> http.client.HTTPResponse:
     headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-    try:
-        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-        response = connection.getresponse()
-    except TimeoutError:
-        raise LauncherError(f"no answer from {connection.host}:{connection.port} within {connection.timeout:.0f} s") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise LauncherError(f"cannot reach {connection.host}:{connection.port}: {error}") from None
+    connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+    response = connection.getresponse()
     if response.status != http.client.OK:
         text = response.read(2000).decode(errors="replace")
         raise LauncherError(f"{path} answered {response.status}: {' '.join(text.split())[:300]}")
     return response
+
+
+@contextmanager
+def _told_plainly(connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Whatever goes wrong on the way, from the connection to the last byte, as one line."""
+    where = f"{connection.host}:{connection.port}"
+    try:
+        yield
+    except TimeoutError:
+        raise LauncherError(f"no answer from {where} within {connection.timeout:.0f} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise LauncherError(
+            f"the connection to {where} broke off: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
+    except ValueError:
+        raise LauncherError(f"{where} answered something else than JSON") from None
 
 
 @contextmanager

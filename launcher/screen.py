@@ -1,8 +1,11 @@
 """Shows long work on stderr: a live line in a terminal, plain lines elsewhere. stdout stays free for the result."""
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
+
+from launcher.progress import Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +45,9 @@ class Lines:
         self._print(f"{self._phase}: {text}{share} ({now - self._begun:.0f} s)")
 
     def _print(self, line: str) -> None:
-        print(line, file=self._out, flush=True)
+        # Nobody reads it any more: that is no reason to stop serving.
+        with suppress(OSError, ValueError):
+            print(line, file=self._out, flush=True)
 
 
 class Live:
@@ -99,8 +104,20 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def open_screen(err: TextIO) -> Lines | Live:
+class Nothing(Silent):
+    """For a process whose stderr is closed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def open_screen(err: TextIO | None) -> Lines | Live | Nothing:
     """The display that suits where stderr goes."""
+    if err is None:
+        return Nothing()
     if not err.isatty():
         return Lines(err)
     from rich.console import Console

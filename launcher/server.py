@@ -22,7 +22,10 @@ class ServerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What was last seen of a server. `context` in tokens, `since` in seconds since the epoch; `detail` says why it failed."""
+    """What was last seen of a server. `context` in tokens, `since` in seconds since the epoch; `detail` says why it failed.
+
+    `claim` is what it holds of each of `gpus`, in bytes: a driver does not always tell it.
+    """
 
     spec: ServerSpec
     engine: str
@@ -32,12 +35,25 @@ class Server:
     base_url: str
     log: Path
     since: float
+    gpus: tuple[int, ...] = ()
+    claim: int = 0
     handle: Handle | None = None
     detail: str = ""
 
     @property
     def name(self) -> str:
         return self.spec.model
+
+
+def serves(server: Server, asked: ServerSpec) -> bool:
+    """Whether this server is what a person asks for: where nothing was asked for, anything will do."""
+    return (
+        asked.model in {"", server.name}
+        and asked.engine in {None, server.engine}
+        and asked.variant in {None, server.variant}
+        and asked.context in {None, server.context}
+        and asked.gpus in {(), server.gpus}
+    )
 
 
 def state_now(server: Server, *, alive: bool) -> tuple[State, str]:

@@ -12,6 +12,7 @@ from launcher.runners.base import Handle
 from launcher.server import Server, ServerSpec
 
 VERSION = 1
+_PORTS = 1 << 16
 
 
 def want(home: Home, spec: ServerSpec) -> None:
@@ -35,14 +36,33 @@ def see(home: Home, server: Server) -> None:
 
 
 def seen(home: Home) -> tuple[Server, ...]:
-    """All servers that were ever seen, in the order of their names."""
-    return tuple(_server(path) for path in sorted((home.state / "seen").glob("*.json")))
+    """All servers that were ever seen, in the order of their names; raises LauncherError for a damaged record."""
+    servers, damaged = look(home)
+    if damaged:
+        raise damaged[0]
+    return servers
+
+
+def look(home: Home) -> tuple[tuple[Server, ...], tuple[LauncherError, ...]]:
+    """The servers whose records can be read, and what is wrong with the others."""
+    servers, damaged = [], []
+    for path in sorted((home.state / "seen").glob("*.json")):
+        try:
+            servers.append(_server(path))
+        except LauncherError as fault:
+            damaged.append(fault)
+    return tuple(servers), tuple(damaged)
 
 
 def port(home: Home) -> int | None:
     """The port that agents were told, once one was chosen."""
     path = home.state / "port.json"
-    return int(_read(path)["port"]) if path.exists() else None
+    if not path.exists():
+        return None
+    number = _read(path).get("port")
+    if not isinstance(number, int) or not 0 < number < _PORTS:
+        raise _damaged(path, "it holds no port")
+    return number
 
 
 def keep_port(home: Home, number: int) -> None:
@@ -60,33 +80,48 @@ def _plain(server: Server) -> dict[str, Any]:
 
 def _server(path: Path) -> Server:
     plain = _read(path)
-    handle = plain["handle"]
-    return Server(
-        spec=ServerSpec(**{**plain["spec"], "gpus": tuple(plain["spec"]["gpus"])}),
-        engine=plain["engine"],
-        variant=plain["variant"],
-        state=plain["state"],
-        context=plain["context"],
-        base_url=plain["base_url"],
-        log=Path(plain["log"]),
-        since=plain["since"],
-        handle=Handle(**{**handle, "environment": Path(handle["environment"])}) if handle else None,
-        detail=plain["detail"],
-    )
+    try:
+        handle = plain["handle"]
+        return Server(
+            spec=ServerSpec(**{**plain["spec"], "gpus": tuple(plain["spec"]["gpus"])}),
+            engine=plain["engine"],
+            variant=plain["variant"],
+            state=plain["state"],
+            context=plain["context"],
+            base_url=plain["base_url"],
+            log=Path(plain["log"]),
+            since=plain["since"],
+            gpus=tuple(plain["gpus"]),
+            claim=plain["claim"],
+            handle=Handle(**{**handle, "environment": Path(handle["environment"])}) if handle else None,
+            detail=plain["detail"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__} {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise LauncherError(
-            f"cannot read the state in {path}: {error}", hint="remove that file; `launcher up` makes it anew"
-        ) from None
-    if content.pop("version", None) != VERSION:
-        raise LauncherError(f"{path} is of another version of the launcher", hint="use that version, or remove the file")
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise LauncherError(f"cannot read {path}: {error.strerror}", hint="mend its permissions") from None
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(content, dict) or content.pop("version", None) != VERSION:
+        raise _damaged(path, f"it is not of version {VERSION}")
     return content
 
 
+def _damaged(path: Path, reason: str) -> LauncherError:
+    # Not simply "remove it": it may be all that leads to a running engine.
+    hint = "see with `ps aux` that no engine of that model runs, then remove that file"
+    return LauncherError(f"the record {path} is damaged: {reason}", hint=hint)
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    atomic.write(path, json.dumps({"version": VERSION, **content}, indent=1) + "\n")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic.write(path, json.dumps({"version": VERSION, **content}, indent=1) + "\n")
+    except OSError as error:
+        hint = "make room on the disk, or mend the permissions of that folder"
+        raise LauncherError(f"cannot write {path}: {error.strerror}", hint=hint) from None

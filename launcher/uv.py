@@ -1,5 +1,6 @@
 """The door to uv: what it runs with, what it said when it failed."""
 
+import os
 import re
 import shlex
 import sys
@@ -28,8 +29,10 @@ class Uv:
     def __init__(self, env: Mapping[str, str], *, cpu_build: bool) -> None:
         import uv
 
-        config = pip_settings.read_pip_config(env, Path(env.get("HOME", "~")).expanduser(), Path(sys.prefix))
+        home = Path(env.get("HOME", "~")).expanduser()
+        config = pip_settings.read_pip_config(env, home, Path(sys.prefix))
         kept = {name: value for name, value in env.items() if name not in _DROPPED}
+        kept["PATH"] = interpreters_path(env.get("PATH", os.defpath), Path(env.get("PYENV_ROOT", home / ".pyenv")))
         self.env = {**kept, **pip_settings.uv_environment(env, config, cpu_build=cpu_build), "NO_COLOR": "1"}
         self.index_options = pip_settings.uv_options(env, config)
         self._program = uv.find_uv_bin()
@@ -63,6 +66,16 @@ class Uv:
         if status or not lines:
             raise LauncherError(f"uv does not run: {failure(lines, status)}", hint="look at the UV_* variables that are set")
         return Path(lines[-1])
+
+
+def interpreters_path(path: str, pyenv: Path) -> str:
+    """PATH for finding a Python: pyenv's shims give way to the interpreters behind them.
+
+    A shim for a version that is installed but not chosen exists and fails, and uv stops at the first that fails; so it does at
+    interpreters that are too old for it.
+    """
+    versions = sorted(map(str, (pyenv / "versions").glob("3.1[1-9]*/bin")))
+    return os.pathsep.join([*(each for each in path.split(os.pathsep) if Path(each) != pyenv / "shims"), *versions])
 
 
 _ERROR = re.compile(r"^(?:error:|\s*\u00d7)\s*(.+)")

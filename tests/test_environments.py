@@ -17,6 +17,7 @@ from launcher.environments import MARKER, Build, Environment, attempts, build_fo
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.progress import Silent
+from launcher.uv import interpreters_path
 from tests.wheels import Wheel, make_wheel
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -223,6 +224,7 @@ from pathlib import Path
 from launcher.environments import Build, ensure
 from launcher.home import Home
 from launcher.progress import Silent
+from launcher.uv import interpreters_path
 build = Build("tiny", "1.0", "cpu", "x86_64", sys.argv[3], Path(sys.argv[2]))
 ensure(Home(Path(sys.argv[1])), build, progress=Silent(), env=os.environ)
 """
@@ -322,3 +324,15 @@ def test_where_a_cpu_torch_comes_from(
 def test_the_first_line_of_a_lock_tells_the_size(tmp_path: Path, first: str, expected: int) -> None:
     (tmp_path / "lock.txt").write_text(first)
     assert installed_size(tmp_path / "lock.txt") == expected
+
+
+def test_pyenvs_shims_give_way_to_the_interpreters_behind_them(tmp_path: Path) -> None:
+    pyenv = tmp_path / ".pyenv"
+    for version in ("3.11.7", "3.12.1"):
+        (pyenv / "versions" / version / "bin").mkdir(parents=True)
+    path = os.pathsep.join([str(pyenv / "shims"), "/usr/bin"])
+    assert interpreters_path(path, pyenv).split(os.pathsep) == [
+        "/usr/bin",
+        str(pyenv / "versions" / "3.11.7" / "bin"),
+        str(pyenv / "versions" / "3.12.1" / "bin"),
+    ]

@@ -161,3 +161,17 @@ def test_what_our_own_server_holds_is_free_for_its_successor() -> None:
     inventory = replace(machine(), gpus=(gpu,))
     assert planned(inventory.without({4242})).variant.name == "bf16"
     assert planned(inventory).variant.name == "mxfp4"
+
+
+@pytest.mark.parametrize(
+    ("inventory", "reason"),
+    [
+        pytest.param(machine(1, 2.0, ram=16), "needs about", id="a GPU that is too small"),
+        pytest.param(machine(1, 16.0, compute=(7, 0), ram=16), "needs compute capability 7.5; GPU has 7.0", id="too old"),
+    ],
+)
+def test_a_small_model_runs_on_the_cpu_where_no_gpu_will_do(inventory: Inventory, reason: str) -> None:
+    plan = planner.plan(SMOLLM, inventory, ENGINES)
+    assert isinstance(plan, Plan)
+    assert (plan.gpus, plan.build) == ((), "cpu")
+    assert any(reason in note for note in plan.notes)

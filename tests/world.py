@@ -35,6 +35,7 @@ class StubEngine:
     READY_PATH: str = "/health"
     KV_BLOCK: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 16, "cuda": 16}))
     SEQUENCES: int = 8
+    COMPUTE: tuple[int, int] = (7, 5)
     FAULTS: tuple[Fault, ...] = vllm.FAULTS
 
     def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,12 @@ def run(world: World, name: str | None) -> DownResult:
     if not world.home.root.exists():
         return DownResult(_known((), name))
     with lock.acquire(world.home.lock, "launcher down", waiting=lambda holder: _interrupt(world, holder), timeout=None):
-        servers = store.seen(world.home)
-        chosen = [server for server in servers if server.name in _known(servers, name)]
-        return DownResult(tuple(server.name for server in chosen if stop(world, server)))
+        servers, damaged = store.look(world.home)
+        names = _known(servers, name)
+        stopped = tuple(server.name for server in servers if server.name in names and stop(world, server))
+    if damaged:
+        raise damaged[0]
+    return DownResult(stopped)
 
 
 def stop(world: World, server: Server) -> bool:
@@ -75,6 +79,7 @@ def _known(servers: tuple[Server, ...], name: str | None) -> tuple[str, ...]:
 def _interrupt(world: World, holder: Holder) -> None:
     if holder.command.startswith("launcher up"):
         world.progress.say(f"`{holder.command}` (pid {holder.pid}) is at work: it is interrupted and stops what it started")
-        os.kill(holder.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.kill(holder.pid, signal.SIGINT)
     else:
         world.progress.say(f"waiting for `{holder.command}` (pid {holder.pid})")

@@ -40,7 +40,7 @@ def run(world: World, name: str | None, *, lines: int) -> LogsResult:
     """The last `lines` lines; raises LauncherError if it is not clear whose log is meant."""
     server = _server(world, name)
     if not server.log.exists():
-        raise LauncherError(f"{server.name} has no log at {server.log}", hint="`launcher up` starts it")
+        raise _no_log(server)
     with server.log.open(encoding="utf-8", errors="replace") as file:
         last = deque(file, maxlen=lines)
     return LogsResult(server.name, server.log, tuple(line.rstrip("\n") for line in last))
@@ -48,24 +48,35 @@ def run(world: World, name: str | None, *, lines: int) -> LogsResult:
 
 def follow(world: World, name: str | None, *, lines: int) -> Iterator[str]:
     """The last lines and then each new one as it comes, until the engine has ended; a log that begins anew is followed."""
-    first = run(world, name, lines=lines)
-    yield from first.lines
-    offset = first.path.stat().st_size
+    server = _server(world, name)
+    if not server.log.exists():
+        raise _no_log(server)
+    begun, offset = _whole_lines(server.log, 0)
+    yield from begun[-lines:] if lines else []
     while True:
         # Asked before the file is read, so that the last words of an engine are not missed.
-        alive = _alive(world, first.name)
-        size = first.path.stat().st_size if first.path.exists() else 0
-        offset = min(offset, size)
-        if size > offset:
-            with first.path.open("rb") as file:
-                file.seek(offset)
-                text = file.read()
-            whole = text.rfind(b"\n") + 1
-            offset += whole
-            yield from text[:whole].decode(errors="replace").splitlines()
-        elif not alive:
+        alive = _alive(world, server.name)
+        size = server.log.stat().st_size if server.log.exists() else 0
+        if size < offset:
+            offset = 0
+        new, offset = _whole_lines(server.log, offset) if size > offset else ([], offset)
+        yield from new
+        if not alive and not new:
             return
         time.sleep(_LOOK)
+
+
+def _whole_lines(log: Path, offset: int) -> tuple[list[str], int]:
+    """The lines from `offset` on that have an end, and where the next one begins."""
+    with log.open("rb") as file:
+        file.seek(offset)
+        text = file.read()
+    whole = text.rfind(b"\n") + 1
+    return text[:whole].decode(errors="replace").splitlines(), offset + whole
+
+
+def _no_log(server: Server) -> LauncherError:
+    return LauncherError(f"{server.name} has no log at {server.log}", hint="`launcher up` starts it")
 
 
 def _server(world: World, name: str | None) -> Server:

@@ -25,7 +25,7 @@ class Row:
     @property
     def pid(self) -> int | None:
         handle = self.server.handle
-        return handle.pid if handle and self.state in {"starting", "ready", "waiting"} else None
+        return handle.pid or None if handle and self.state in {"starting", "ready", "waiting"} else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """`launcher up`: from nothing to a proven model in the agents' configuration."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from launcher import keys, lock, ports, probe, processes, store
 from launcher.commands import down
@@ -19,10 +20,10 @@ from launcher.launching import Launch, Proven, launch
 from launcher.llm import LLMConfig
 from launcher.plan import Plan
 from launcher.planner import AGENT_CONTEXT
-from launcher.server import Server, ServerSpec, state_now
+from launcher.server import Server, ServerSpec, serves, state_now
 from launcher.stopwatch import Stopwatch
 from launcher.wiring import apply
-from launcher.wiring.apply import Proposal
+from launcher.wiring.apply import Fault, Proposal
 from launcher.wiring.base import Place, Target
 from launcher.world import World
 
@@ -45,9 +46,10 @@ class UpRequest:
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
     """What `run` would do, without touching anything."""
     running = _running(world)
-    plan = _plan(world, _or_running(request.spec, running), running)
+    plan = _plan(world, _as_it_runs(request.spec, running), running)
     port = _port(world, request, running)
-    endpoint = Endpoint(model=plan.profile.name, base_url=_base_url(port), api_key="sk-local-new", context=plan.context)
+    key = keys.read(world.home.key) or "sk-local-new"
+    endpoint = Endpoint(model=plan.profile.name, base_url=_base_url(port), api_key=key, context=plan.context)
     proposal = _propose(world, request, plan, endpoint)
     return DryRunResult(plan=PlanResult(plan, command_of(world, plan, port)), proposal=proposal)
 
@@ -65,16 +67,23 @@ def run(world: World, request: UpRequest) -> UpResult:
         return _up(world, request)
 
 
-def stay(world: World, name: str) -> None:
-    """Keep a server company until it ends; an interrupt stops it. Raises LauncherError if it dies by itself."""
+def stay(world: World, name: str, show: Callable[[], None]) -> None:
+    """Show what was done, and keep the server company until it ends; an interrupt stops it.
+
+    Raises LauncherError if it dies by itself.
+    """
     server = next(server for server in store.seen(world.home) if server.name == name)
     try:
+        show()
         while server.handle and world.runner.alive(server.handle):
             time.sleep(0.5)
     except KeyboardInterrupt:
         down.run(world, name)
         raise
-    if next(each for each in store.seen(world.home) if each.name == name).state == "ready":
+    # Whoever stops it now has the lock until that is in the record.
+    with lock.acquire(world.home.lock, f"launcher up {name} --foreground", waiting=lambda _: None, timeout=None):
+        last = next(each for each in store.seen(world.home) if each.name == name)
+    if last.state == "ready" and last.handle == server.handle:
         found = diagnose(server.log.read_text(errors="replace").splitlines(), world.engines[server.engine].FAULTS)
         raise LauncherError(f"{name} ended: {found.cause} ({found.evidence})", hint=f"its log: {server.log}")
 
@@ -84,26 +93,42 @@ def _up(world: World, request: UpRequest) -> UpResult:
     world = replace(world, progress=watch)
     watch.phase("plan")
     running = _running(world)
-    plan = _plan(world, _or_running(request.spec, running), running)
-    spec = replace(request.spec, model=plan.profile.name)
+    asked = _as_it_runs(request.spec, running)
+    plan = _plan(world, asked, running)
+    spec = replace(asked, model=plan.profile.name)
     port = _port(world, request, running)
     key = keys.ensure(world.home.key)
     expected = Endpoint(model=spec.model, base_url=_base_url(port), api_key=key, context=plan.context)
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
-    proven = _still_good(world, request, running, expected)
-    already = proven is not None
-    replaced = "" if already or running is None or running.name == spec.model else running.name
-    if proven is None:
-        store.keep_port(world.home, port)
-        proven = _serve(world, spec, plan, port=port, key=key, running=running)
+    if running and (proven := _still_good(world, asked, running, expected)):
+        return _told(world, request, plan, proven, watch, replaced="", already=True)
+    proven = _serve(world, spec, plan, port=port, key=key, running=running)
+    try:
         store.want(world.home, spec)
+        store.keep_port(world.home, port)
+        replaced = running.name if running and running.name != spec.model else ""
+        return _told(world, request, plan, proven, watch, replaced=replaced, already=False)
+    except BaseException:
+        # The user sees an `up` that did not happen: then nothing of it may go on.
+        down.stop(world, proven.server)
+        raise
+
+
+def _told(
+    world: World, request: UpRequest, plan: Plan, proven: Proven, watch: Stopwatch, *, replaced: str, already: bool
+) -> UpResult:
+    """Wire the agents, and say all of it."""
     watch.phase("wiring")
     proposal = _propose(world, request, plan, proven.endpoint)
     outcome = apply.write(proposal.edits, world.home)
-    if replaced:
+    faults = [*proposal.faults, *outcome.faults]
+    if replaced and request.targets:
         # An agent that still pointed at the old model would wait for two minutes of retries.
-        apply.unwire(request.targets, world.home, names={replaced})
+        undone = apply.unwire(request.targets, world.home, names={replaced})
+        faults += [Fault(each.target, each.agent, each.reason, "") for each in undone if each.how == "failed"]
+    llm = _llm(plan, proven.endpoint)
+    taken = {edit.target for edit in outcome.edits}
     return UpResult(
         plan=plan,
         endpoint=proven.endpoint,
@@ -112,8 +137,10 @@ def _up(world: World, request: UpRequest) -> UpResult:
         log=proven.server.log,
         edits=outcome.edits,
         skips=proposal.skips,
-        faults=outcome.faults,
-        starts=_start_lines(request, proposal, _place(world, request), _llm(plan, proven.endpoint)),
+        faults=tuple(faults),
+        starts=tuple(
+            target.start_line(_place(world, request), llm) for name, target in request.targets.items() if name in taken
+        ),
         seconds=watch.seconds(),
         already=already,
         replaced=replaced,
@@ -122,9 +149,11 @@ def _up(world: World, request: UpRequest) -> UpResult:
     )
 
 
-def _or_running(spec: ServerSpec, running: Server | None) -> ServerSpec:
-    """A bare `launcher up` means what runs, if something does."""
-    return running.spec if running and spec == ServerSpec(model="") else spec
+def _as_it_runs(asked: ServerSpec, running: Server | None) -> ServerSpec:
+    """What is asked for, in the words of the server that runs if that is it: a bare `launcher up` means what runs."""
+    if running is None or not serves(running, asked):
+        return asked
+    return replace(running.spec, engine=running.engine, variant=running.variant, context=running.context, gpus=running.gpus)
 
 
 def _running(world: World) -> Server | None:
@@ -140,7 +169,7 @@ def _plan(world: World, spec: ServerSpec, running: Server | None) -> Plan:
     inventory = world.inventory()
     if running and running.handle:
         pids = world.runner.processes(running.handle)
-        inventory = inventory.without(set(pids), processes.resident(pids))
+        inventory = inventory.without(set(pids), processes.resident(pids), dict.fromkeys(running.gpus, running.claim))
     outcome = decide(world, spec, inventory)
     if isinstance(outcome, Plan):
         return outcome
@@ -167,20 +196,17 @@ def _first_port(world: World) -> int:
     return port
 
 
-def _still_good(world: World, request: UpRequest, running: Server | None, expected: Endpoint) -> Proven | None:
+def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endpoint) -> Proven | None:
     """The server that runs, if it is what was asked for and answers."""
-    if running is None or running.handle is None:
-        return None
-    asked = _or_running(request.spec, running)
-    state, _ = state_now(running, alive=world.runner.alive(running.handle))
-    same = running.spec == replace(asked, model=running.name) and running.name == expected.model
-    if state != "ready" or not same or running.base_url != expected.base_url:
+    alive = running.handle is not None and world.runner.alive(running.handle)
+    state, _ = state_now(running, alive=alive)
+    if state != "ready" or not serves(running, asked) or running.base_url != expected.base_url:
         return None
     endpoint = replace(expected, context=running.context)
     world.progress.phase("proof")
     world.progress.update(f"{running.name} is up already; asking it")
     try:
-        return Proven(server=running, endpoint=endpoint, proof=probe.prove(endpoint, timeout=30))
+        return Proven(server=running, endpoint=endpoint, proof=probe.prove(endpoint))
     except LauncherError as fault:
         world.progress.say(f"{running.name} runs but does not answer ({fault.message}): it is started again")
         return None
@@ -194,11 +220,11 @@ def _serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, r
     reason = "to start again" if running.name == spec.model else f"for {spec.model}"
     world.progress.say(f"{running.name} runs at this address: it is stopped {reason}")
     down.stop(world, running)
-    _wait_for_memory(world, plan)
     try:
+        _wait_for_memory(world, plan)
         return launch(what)
     except LauncherError as fault:
-        raise _bring_back(world, running, port, key, fault) from None
+        raise _bring_back(world, running, key, fault) from None
 
 
 def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
@@ -215,8 +241,9 @@ def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str)
     )
 
 
-def _bring_back(world: World, old: Server, port: int, key: str, fault: LauncherError) -> LauncherError:
-    """Serve again what ran before, and the error that tells both."""
+def _bring_back(world: World, old: Server, key: str, fault: LauncherError) -> LauncherError:
+    """Serve again what ran before, where it ran, and the error that tells both."""
+    port = urlsplit(old.base_url).port or FIRST_PORT
     world.progress.say(f"{fault.message}: {old.name} is started again")
     try:
         launch(_prepare(world, old.spec, _plan(world, old.spec, None), port=port, key=key))
@@ -259,11 +286,6 @@ def _refuse_faults(proposal: Proposal) -> None:
     if proposal.faults:
         first = proposal.faults[0]
         raise LauncherError(first.message, hint=f"{first.hint}; --no-wire serves without touching it".lstrip("; "))
-
-
-def _start_lines(request: UpRequest, proposal: Proposal, place: Place, llm: LLMConfig) -> tuple[str, ...]:
-    taken = [target for name, target in request.targets.items() if any(edit.target == name for edit in proposal.edits)]
-    return tuple(target.start_line(place, llm) for target in taken)
 
 
 def _base_url(port: int) -> str:

@@ -122,7 +122,10 @@ class DryRunResult:
 
     plan: PlanResult
     proposal: Proposal
-    exit_code: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.proposal.faults else 0
 
     def json(self) -> object:
         edits = [{"path": str(edit.path), "diff": diff([edit])} for edit in self.proposal.edits]

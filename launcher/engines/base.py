@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Site:
     weights: Path
     host: str
     port: int
-    api_key: str
+    api_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,10 @@ class Engine(Protocol):
     @property
     def KV_BLOCK(self) -> Mapping[str, int]:
         """Tokens in one block of KV cache, by build."""
+
+    @property
+    def COMPUTE(self) -> tuple[int, int]:
+        """The lowest compute capability that the CUDA build has code for."""
 
     @property
     def SEQUENCES(self) -> int:

@@ -19,6 +19,8 @@ VERSION = "0.32.0"
 # Only Python 3.11 has the CPU build of PyTorch everywhere that we looked.
 PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
 READY_PATH = "/health"
+# PyTorch 2.13 for CUDA 13 begins with Turing: CUDA 13 has no compiler for what came before.
+COMPUTE = (7, 5)
 # Tokens in a block: 16 on CUDA (config/cache.py, DEFAULT_BLOCK_SIZE), 128 on CPUs (platforms/cpu.py).
 KV_BLOCK: Mapping[str, int] = MappingProxyType({CUDA: 16, CPU: 128})
 
@@ -146,7 +148,7 @@ _PHASES = tuple(
         (r"Initializing a V1 LLM engine", "starting the engine core"),
         (r"rank 0 in world size", "starting the workers"),
         (r"Starting to load model", "loading the weights"),
-        (r"torch\.compile|Dynamo bytecode transform", "compiling"),
+        (r"torch\.compile takes|Dynamo bytecode transform", "compiling"),
         (r"KV cache size", "KV cache is ready; warming up"),
         (r"Capturing CUDA graphs", "capturing CUDA graphs"),
         (r"Starting vLLM server", "opening the address"),

@@ -21,6 +21,9 @@ from launcher.runners.base import Handle
 KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.03
 
+# A closed terminal sends HUP, often twice; a system that goes down sends TERM.
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # Our own children, by pid: one that nobody waits for stays a zombie.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -73,7 +76,7 @@ def stop(handle: Handle, *, grace: float) -> None:
     """
     known: set[Seen] = set()
     with _InterruptsHeld() as interrupts:
-        _end(handle, known, signal.SIGTERM, seconds=grace, hurry=lambda: interrupts.noted)
+        _end(handle, known, signal.SIGTERM, seconds=grace, hurry=lambda: bool(interrupts.noted))
         survivors = _end(handle, known, signal.SIGKILL, seconds=KILL_SECONDS)
     if survivors:
         names = ", ".join(f"{machine.name(process.pid)} (pid {process.pid})" for process in survivors)
@@ -161,20 +164,20 @@ def _reap(pid: int) -> None:
 
 
 class _InterruptsHeld:
-    """Within it ^C is only noted, and takes effect at its end; elsewhere than in the main thread none arrives."""
+    """Within it ^C and its like are only noted, and take effect at its end; elsewhere than in the main thread none arrives."""
 
     def __enter__(self) -> Self:
-        self.noted = False
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._note)
+        self.noted = 0
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _INTERRUPTS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before or signal.SIG_DFL)
+        for number, before in self._before.items():
+            signal.signal(number, before or signal.SIG_DFL)
         if self.noted:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(self.noted)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.noted = True
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.noted = number

@@ -163,17 +163,31 @@ def _edits(target: Target, targets: Mapping[str, Target], place: Place, llm: LLM
 def _read(path: Path) -> str | None:
     """The text with its line ends as they are, None for no file; raises LauncherError if we could not replace it."""
     try:
+        if not path.exists():
+            _refuse_unwritable(_nearest(path))
+            return None
+        if not path.is_file():
+            raise LauncherError(f"{path} is not a file", hint="name a config file")
         text = path.read_bytes().decode()
-        writable = os.access(path, os.W_OK)
-    except FileNotFoundError:
-        return None
     except UnicodeDecodeError as error:
         raise LauncherError(f"{path} is not UTF-8 text (byte {error.start}) and was left alone", hint="mend it") from None
     except OSError as error:
         raise LauncherError(f"cannot read {path}: {error.strerror}", hint="mend its permissions, or move it away") from None
-    if not writable:
+    if not os.access(path, os.W_OK):
         raise LauncherError(f"cannot write to {path}: it is read-only", hint=f"chmod u+w {path}")
+    _refuse_unwritable(records.real_path(path).parent)
     return text
+
+
+def _refuse_unwritable(directory: Path) -> None:
+    """A file is replaced by a new one beside it: that takes a directory that may be written."""
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise LauncherError(f"cannot write in {directory}", hint="mend its permissions, or name another --config-file")
+
+
+def _nearest(path: Path) -> Path:
+    """The first directory above a file to be that exists."""
+    return next(directory for directory in records.real_path(path).parents if directory.exists())
 
 
 def _own_mode(path: Path, record: Record | None) -> int:

@@ -8,7 +8,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,12 @@ from launcher import keys, ports, store
 from launcher.commands import chat, down, logs, ps, unwire, up, wires
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
+from launcher.gpu import GIB, GpuProcess, Inventory
 from launcher.server import ServerSpec
+from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
 from launcher.world import World
+from tests.machines_for_tests import machine
 from tests.stub_engine import ANSWER
 from tests.world import StubEngine, Told, little_world, with_engine
 
@@ -262,3 +265,131 @@ def test_down_interrupts_an_up_that_is_at_work(tmp_path: Path, port: int) -> Non
     assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
     assert "it is interrupted" in told(world).said[0]
     assert ports.holder(port) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "already"),
+    [
+        pytest.param(ServerSpec(model="tiny", context=8192, engine="vllm"), True, id="the same in more words"),
+        pytest.param(ServerSpec(model="tiny", context=4096), False, id="another context"),
+    ],
+)
+def test_what_is_asked_for_is_compared_with_what_runs(world: World, port: int, asked: ServerSpec, *, already: bool) -> None:
+    up.run(world, request(port=port))
+    assert up.run(world, UpRequest(spec=asked, port=port)).already == already
+
+
+@dataclass
+class Interrupted(Told):
+    """A person who presses ^C when a phase begins."""
+
+    at: str = ""
+
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        if name == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("phase", ["environment", "engine", "proof", "wiring"])
+def test_an_interrupt_in_any_phase_leaves_nothing_of_this_up(world: World, port: int, phase: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        up.run(replace(world, progress=Interrupted(at=phase)), request(port=port, wire=True))
+    assert all(row.pid is None and row.state == "stopped" for row in ps.run(world).rows)
+    assert ports.holder(port) is None
+    assert store.wanted(world.home) == ()
+    assert apply.wired(TARGETS, world.home) == ()
+
+
+def test_a_port_is_kept_only_once_something_serves_on_it(world: World, port: int) -> None:
+    up.run(world, request(port=port, wire=True))
+    other_port = ports.free(port + 1)
+    broken = with_engine(world, StubEngine(flags={"other": ("--die", "ValueError: oh")}))
+    with pytest.raises(LauncherError, match="tiny serves again"):
+        up.run(broken, request("other", port=other_port, wire=True))
+    assert store.port(world.home) == port
+    assert [row.server.base_url for row in ps.run(world).rows if row.state == "ready"] == [f"http://127.0.0.1:{port}/v1"]
+
+
+def test_without_wiring_no_file_of_the_old_model_is_touched(world: World, port: int) -> None:
+    up.run(world, request(port=port, wire=True))
+    wired = world.home.openhands_config.read_text()
+    up.run(world, request("other", port=port))
+    assert world.home.openhands_config.read_text() == wired
+
+
+def test_a_gpu_whose_driver_tells_no_sizes_has_room_for_the_successor(tmp_path: Path, port: int) -> None:
+    """As on WSL and with MIG: what our own server holds is known from its plan."""
+    held = [False]
+    gpu = machine(1, 24.0).gpus[0]
+
+    def inventory() -> Inventory:
+        free = GIB if held[0] else gpu.free
+        return replace(machine(ram=16), gpus=(replace(gpu, free=free, processes=(GpuProcess(1, "?", 0),)),))
+
+    world = replace(little_world(tmp_path, models=("tiny", "other")), inventory=inventory)
+    try:
+        up.run(world, request(port=port))
+        held[0] = True
+        assert up.run(world, request(port=port)).already
+    finally:
+        down.run(world, None)
+
+
+def test_in_the_foreground_a_down_from_elsewhere_is_no_fault(tmp_path: Path, port: int) -> None:
+    world = little_world(tmp_path, engine=StubEngine(flags={"": ("--children", "1", "--stubborn")}))
+    up.run(world, request(port=port))
+    elsewhere = threading.Timer(0.5, lambda: down.run(world, None))
+    elsewhere.start()
+    up.stay(world, "tiny", lambda: None)
+    elsewhere.join()
+
+
+def test_in_the_foreground_a_death_is_told(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    pid = ps.run(world).rows[0].pid
+    assert pid
+    with pytest.raises(LauncherError, match="tiny ended"):
+        up.stay(world, "tiny", lambda: os.kill(pid, signal.SIGKILL))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1}', '{"version": 99}', '{"version": 1, "spec": []}'])
+def test_a_damaged_record_is_told_and_hides_no_other(world: World, port: int, content: str) -> None:
+    up.run(world, request(port=port))
+    damaged = world.home.state / "seen" / "zz.json"
+    damaged.write_text(content)
+    with pytest.raises(LauncherError, match=r"zz\.json is damaged"):
+        ps.run(world)
+    with pytest.raises(LauncherError, match=r"zz\.json is damaged"):
+        down.run(world, None)
+    damaged.unlink()
+    assert [row.state for row in ps.run(world).rows] == ["stopped"]
+
+
+@pytest.mark.parametrize("content", ['{"version": 1, "port": "x"}', '{"version": 1, "port": 99999}', '{"version": 1}'])
+def test_a_damaged_port_is_told(world: World, content: str) -> None:
+    (world.home.root / "state").mkdir(parents=True)
+    (world.home.state / "port.json").write_text(content)
+    with pytest.raises(LauncherError, match="it holds no port"):
+        store.port(world.home)
+
+
+def test_stopping_what_was_never_started_is_a_fault(world: World) -> None:
+    world.home.make()
+    with pytest.raises(LauncherError, match="tiny was never started"):
+        down.run(world, "tiny")
+
+
+def test_a_log_is_followed_line_by_line_to_the_engines_end(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    log = ps.run(world).rows[0].server.log
+    written = log.read_text().splitlines()
+    followed = logs.follow(world, "tiny", lines=2)
+    assert [next(followed), next(followed)] == written[-2:]
+    with log.open("a") as file:
+        file.write("half")
+        file.flush()
+        file.write(" a line\nand another\n")
+    assert [next(followed), next(followed)] == ["half a line", "and another"]
+    down.run(world, None)
+    assert all("Traceback" not in line for line in followed)

@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -129,12 +130,19 @@ def test_a_target_that_would_not_load_the_model_is_skipped_with_its_reason(world
     assert "5,529" in proposal.skips[0].reason
 
 
+def test_a_device_or_a_pipe_is_never_replaced(world: World) -> None:
+    world.config.unlink(missing_ok=True)
+    os.mkfifo(world.config)
+    assert "is not a file" in world.propose().faults[0].message
+    assert stat.S_ISFIFO(world.config.stat().st_mode)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         pytest.param(b"[llm\n", "is not valid TOML and was left alone", id="it is no TOML"),
         pytest.param(b"# \xff\n", "is not UTF-8 text (byte 2)", id="it is not UTF-8"),
-        pytest.param(None, "Is a directory", id="it is a directory"),
+        pytest.param(None, "is not a file", id="it is a directory"),
     ],
 )
 def test_a_file_that_cannot_be_edited_is_a_fault_of_its_target_alone(world: World, content: bytes | None, message: str) -> None:
