@@ -115,7 +115,8 @@ def _ps(words: argparse.Namespace) -> int:
     from launcher.commands import ps
 
     with _world() as world:
-        return _show(ps.run(world), as_json=words.json)
+        result = ps.run(world)
+    return _show(result, as_json=words.json)
 
 
 def _logs(words: argparse.Namespace) -> int:
@@ -124,9 +125,10 @@ def _logs(words: argparse.Namespace) -> int:
     with _world() as world:
         if not words.follow:
             return _show(logs.run(world, words.name, lines=words.lines), as_json=words.json)
-        for line in logs.follow(world, words.name, lines=words.lines):
-            if not _print(json.dumps({"line": line}) if words.json else line):
-                break
+        with suppress(KeyboardInterrupt):  # how one leaves it
+            for line in logs.follow(world, words.name, lines=words.lines):
+                if not _print(json.dumps({"line": line}) if words.json else line):
+                    break
     return 0
 
 
@@ -134,7 +136,8 @@ def _plan(words: argparse.Namespace) -> int:
     from launcher.commands import plan
 
     with _world() as world:
-        return _show(plan.run(world, _spec(words), _inventory(words.on)), as_json=words.json)
+        result = plan.run(world, _spec(words), _inventory(words.on))
+    return _show(result, as_json=words.json)
 
 
 def _gpus(words: argparse.Namespace) -> int:
@@ -147,7 +150,8 @@ def _models(words: argparse.Namespace) -> int:
     from launcher.commands import models
 
     with _world() as world:
-        return _show(models.run(world, _inventory(words.on)), as_json=words.json)
+        result = models.run(world, _inventory(words.on))
+    return _show(result, as_json=words.json)
 
 
 def _chat(words: argparse.Namespace) -> int:
@@ -155,9 +159,11 @@ def _chat(words: argparse.Namespace) -> int:
 
     with _world() as world:
         where = chat.endpoint(world, words.model)
-    if words.json or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         return _show(chat.run(where, sys.stdin.read()), as_json=words.json)
-    _tell(f"{where.model} listens; ^D ends.")
+    if words.json:
+        raise LauncherError("with --json the question comes on stdin", hint='echo "What is 2 + 2?" | launcher chat --json')
+    _tell(f"Talking to {where.model}: ^C stops an answer, ^D ends.")
     for piece in chat.talk(where, lambda: input("> ")):
         print(piece, end="", flush=True)
     print()
@@ -169,7 +175,8 @@ def _wires(words: argparse.Namespace) -> int:
     from launcher.wiring.registry import TARGETS
 
     with _world() as world:
-        return _show(wires.run(world, TARGETS), as_json=words.json)
+        result = wires.run(world, TARGETS)
+    return _show(result, as_json=words.json)
 
 
 def _unwire(words: argparse.Namespace) -> int:
@@ -177,7 +184,8 @@ def _unwire(words: argparse.Namespace) -> int:
     from launcher.wiring.registry import TARGETS
 
     with _world() as world:
-        return _show(unwire.run(world, TARGETS), as_json=words.json)
+        result = unwire.run(world, TARGETS)
+    return _show(result, as_json=words.json)
 
 
 # -- from words to values --
@@ -284,9 +292,9 @@ def _fault(fault: LauncherError, *, as_json: bool) -> int:
 
 def _usage(error: "_UsageError", *, as_json: bool) -> int:
     if as_json:
-        _print(json.dumps({"error": {"message": str(error), "hint": error.usage}}, ensure_ascii=False))
+        _print(json.dumps({"error": {"message": str(error), "hint": error.help_line}}, ensure_ascii=False))
     else:
-        _tell(f"{error.usage}\nerror: {error}")
+        _tell(f"error: {error}\nhint:  {error.help_line}")
     return WRONG_USAGE
 
 
@@ -295,10 +303,10 @@ def _usage(error: "_UsageError", *, as_json: bool) -> int:
 
 @dataclass
 class _UsageError(Exception):
-    """Words that do not parse; `usage` is argparse's own line."""
+    """Words that do not parse; `help_line` is what to type to see which do."""
 
     message: str
-    usage: str
+    help_line: str
 
     def __str__(self) -> str:
         return self.message
@@ -308,18 +316,21 @@ class _Parser(argparse.ArgumentParser):
     """An argparse parser that raises, so that `main` alone ends the program."""
 
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(message, self.format_usage().strip())
+        raise _UsageError(message, f"{self.prog} --help")
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="launcher", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="launcher", description=_ABOUT, epilog=_CODES, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"launcher {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     up = _verb(verbs, "up", _up, "serve a model, prove it and tell the agents about it")
     _add_model(up)
     _add_choice(up)
     up.add_argument(
-        "--config-file", type=Path, metavar="FILE", help="the OpenHands config.toml to write (default: ./config.toml)"
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="the config.toml to write (./config.toml, else our own)",
     )
     up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
     up.add_argument("--no-wire", action="store_true", help="write no agent's files")
@@ -328,12 +339,14 @@ def _parser() -> _Parser:
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
     up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
     down = _verb(verbs, "down", _down, "stop a model, or all, and leave nothing behind")
-    down.add_argument("name", nargs="?", metavar="NAME")
+    down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
     _verb(verbs, "ps", _ps, "what was started here, and how it is")
     logs = _verb(verbs, "logs", _logs, "what an engine wrote")
-    logs.add_argument("name", nargs="?", metavar="NAME")
+    logs.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that runs)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes from now on")
-    logs.add_argument("-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="begin with the last N (200)")
+    logs.add_argument(
+        "-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="start with the last N lines (default: 200)"
+    )
     chat = _verb(verbs, "chat", _chat, "talk to the model in the terminal")
     _add_model(chat)
     plan = _verb(verbs, "plan", _plan, "what would run, and why; on another machine with --on")
@@ -349,10 +362,16 @@ def _parser() -> _Parser:
 
 
 _ABOUT = "From a bare machine to a working local model behind a coding agent, with one command: launcher up"
+_CODES = (
+    "Exit codes: 0 done, 1 a known fault, 2 wrong usage, 130 interrupted. "
+    "Everything is kept in LAUNCHER_HOME (default: ~/.local/share/model-launcher)."
+)
 
 
 def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
     parser.set_defaults(verb=run)
     return parser
@@ -366,7 +385,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", type=_engine, metavar="NAME", help="serve with this engine")
     parser.add_argument("--variant", metavar="NAME", help="a variant of the profile (bf16, fp8, ...)")
     parser.add_argument("--context", type=_context, metavar="TOKENS", help="the context length, as 65536 or 64k")
-    parser.add_argument("--gpus", type=_indexes, metavar="0,1", help="use only these GPUs")
+    parser.add_argument("--gpus", type=_indexes, metavar="LIST", help="use only these GPUs, as 0,1")
 
 
 def _add_on(parser: argparse.ArgumentParser) -> None:
@@ -377,7 +396,7 @@ def _engine(text: str) -> str:
     from launcher.engines.registry import ENGINES
 
     if text not in ENGINES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(ENGINES)}")
+        raise argparse.ArgumentTypeError(f"unknown engine {text!r}; known: {', '.join(ENGINES)}")
     return text
 
 

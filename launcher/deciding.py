@@ -1,11 +1,13 @@
 """Which plan a person's words mean on a machine: the model by its name or the best that suits, and why not."""
 
-from launcher import catalogue, planner
+from launcher import catalogue, planner, ports, store
+from launcher.command import Command
+from launcher.engines.base import Site
 from launcher.errors import LauncherError
-from launcher.gpu import GIB, Inventory
+from launcher.gpu import Inventory
 from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
-from launcher.profile import CPU
+from launcher.profile import CPU, Profile
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -26,7 +28,9 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         inventory = inventory.only(set(spec.gpus))
     wish = Wish(context=spec.context, engine=spec.engine, variant=spec.variant)
     if spec.model:
-        return planner.plan(catalogue.load(world.profiles, spec.model), inventory, world.engines, wish)
+        profile = catalogue.load(world.profiles, spec.model)
+        _refuse_variant(profile, spec.variant)
+        return planner.plan(profile, inventory, world.engines, wish)
     profiles = catalogue.load_all(world.profiles)
     best = planner.choose(profiles.values(), inventory, world.engines, wish)
     if best is None:
@@ -36,17 +40,34 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
     return best
 
 
+def _refuse_variant(profile: Profile, variant: str | None) -> None:
+    known = [each.name for each in profile.variants]
+    if variant not in {None, *known}:
+        raise LauncherError(f"{profile.name} has no variant {variant!r}", hint=f"it has {', '.join(known)}")
+
+
+def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
+    """The command that `up` would start, with the paths and the port that it would use and a key that is none."""
+    expected = world.expect(plan)
+    port = on_port or store.port(world.home) or ports.free(ports.FIRST)
+    site = Site(python=expected.python, weights=expected.weights, host=ports.LOOPBACK, port=port, api_key="")
+    return world.engines[plan.engine].command(plan, site)
+
+
 def refusal(outcome: DoesNotFit) -> LauncherError:
     """A plan that does not exist, as the error of a verb that needs one."""
     by_reason: dict[str, list[str]] = {}
     for each in outcome.rejections:
         by_reason.setdefault(each.reason, []).append(each.variant)
     reasons = "; ".join(f"{', '.join(variants)}: {reason}" for reason, variants in by_reason.items())
+    return LauncherError(f"{outcome.profile.name} cannot run here: {reasons}", hint=what_would_do(outcome))
+
+
+def what_would_do(outcome: DoesNotFit) -> str:
+    """What a person can do about a plan that does not exist."""
     if CPU in outcome.profile.runs_on:
-        hint = "free some memory, or ask for less with --context; `launcher models` lists what runs here"
-    else:
-        hint = f"`launcher plan {outcome.profile.name} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
-    return LauncherError(f"{outcome.profile.name} cannot run here: {reasons}", hint=hint)
+        return "free some memory, or ask for less with --context; `launcher models` lists what runs here"
+    return f"`launcher plan {outcome.profile.name} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
 
 
 def with_a_gpu(world: World) -> str:
@@ -56,10 +77,8 @@ def with_a_gpu(world: World) -> str:
         inventory = inventory_on(machine)
         best = planner.choose(profiles.values(), inventory, world.engines)
         if best and best.context >= planner.AGENT_CONTEXT:
-            size = f"{inventory.gpus[0].total / GIB:.0f} GiB"
-            name = machine.replace("-", " ", 1)
             return (
-                f"With an NVIDIA GPU such as {name} ({size}) this command serves {best.profile.name} ({best.variant.name}) "
-                f"with {best.context:,} tokens: `launcher plan --on {machine}`"
+                f"With a GPU such as {machine.replace('-', ' ', 1)} this command serves {best.profile.name} "
+                f"({best.variant.name}) with {best.context:,} tokens: `launcher plan --on {machine}`"
             )
     return ""

@@ -11,3 +11,8 @@ class Endpoint:
     base_url: str
     api_key: str = field(repr=False)
     context: int
+
+
+def base_url(host: str, port: int) -> str:
+    """The address that OpenAI-compatible clients are given."""
+    return f"http://{host}:{port}/v1"

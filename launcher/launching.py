@@ -2,14 +2,13 @@
 
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import probe, store
 from launcher.diagnosis import diagnose
-from launcher.endpoint import Endpoint
+from launcher.endpoint import Endpoint, base_url
 from launcher.engines.base import Engine, Site
 from launcher.errors import LauncherError
 from launcher.home import Home
@@ -18,6 +17,8 @@ from launcher.probe import Proof
 from launcher.progress import Progress
 from launcher.runners.base import Handle, Runner
 from launcher.server import Server, ServerSpec, State
+from launcher.tail import Tail
+from launcher.world import World
 
 # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
 SILENCE = 900.0
@@ -49,7 +50,7 @@ class Launch:
 
     @property
     def base_url(self) -> str:
-        return f"http://{self.site.host}:{self.site.port}/v1"
+        return base_url(self.site.host, self.site.port)
 
     @property
     def log(self) -> Path:
@@ -89,6 +90,20 @@ def launch(what: Launch) -> Proven:
     return Proven(server=proven, endpoint=endpoint, proof=proof)
 
 
+def stop(world: World, server: Server) -> bool:
+    """End a server and all its processes; whether there was anything to end."""
+    store.unwant(world.home, server.name)
+    if server.handle is None:
+        return False
+    running = bool(world.runner.processes(server.handle))
+    if running:
+        world.progress.phase("stop")
+        world.progress.update(f"stopping {server.name}")
+        world.runner.stop(server.handle, grace=GRACE)
+    store.see(world.home, replace(server, state="stopped", handle=None, detail="", since=time.time()))
+    return running
+
+
 def _rotate(log: Path) -> None:
     """Keep the log of the start before this one."""
     if log.exists():
@@ -115,7 +130,7 @@ def _announced(what: Launch, handle: Handle) -> Server:
 
 def _wait_until_ready(what: Launch, handle: Handle) -> None:
     what.progress.update("importing")
-    lines = _Tail(what.log)
+    lines = Tail(what.log)
     last_word = time.monotonic()
     while not probe.healthy(what.base_url, what.engine.READY_PATH):
         if not what.runner.alive(handle):
@@ -154,19 +169,3 @@ def _died(what: Launch) -> LauncherError:
     evidence = f" ({found.evidence})" if found.evidence else ""
     remedy = f"{found.remedy}; the whole log: {what.log}" if found.remedy else f"the whole log: {what.log}"
     return LauncherError(f"{what.engine.NAME} did not start: {found.cause}{evidence}", hint=remedy)
-
-
-class _Tail:
-    """The lines that are added to a file, whole ones only."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def new(self) -> Iterator[str]:
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
-        whole = text.rfind(b"\n") + 1
-        self._offset += whole
-        yield from text[:whole].decode(errors="replace").replace("\r", "\n").splitlines()

@@ -17,7 +17,6 @@ class LLMConfig:
     model: str
     base_url: str
     api_key: str = field(repr=False)
-    context: int
     max_input_tokens: int
     max_output_tokens: int
     native_tool_calling: bool = False
@@ -35,7 +34,6 @@ class LLMConfig:
             model=f"openai/{endpoint.model}",
             base_url=endpoint.base_url,
             api_key=endpoint.api_key,
-            context=endpoint.context,
             max_input_tokens=(endpoint.context - output) * 9 // 10,
             max_output_tokens=output,
             native_tool_calling=native_tool_calling,

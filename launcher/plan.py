@@ -8,7 +8,7 @@ from launcher.profile import CPU, CUDA, Profile, Variant
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes on each device: weights, KV cache, what the engine needs besides, and their sum, the claim."""
+    """Bytes on each device: weights, KV cache, what the engine needs besides, and the claim, which holds them all."""
 
     weights: int
     kv: int
@@ -32,6 +32,13 @@ class Plan:
     kv_dtype: str
     memory: Memory
     notes: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> str:
+        """What it runs on, for a person: `2 x NVIDIA A100`, `CPU`."""
+        if not self.gpus:
+            return "CPU"
+        return f"{self.tensor} x {self.gpus[0].name}" if self.tensor > 1 else self.gpus[0].name
 
     @property
     def build(self) -> str:

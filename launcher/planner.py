@@ -66,13 +66,27 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
 def choose(
     profiles: Iterable[Profile], inventory: Inventory, engines: Mapping[str, Engine], wish: Wish | None = None
 ) -> Plan | None:
-    """The plan of the largest model that runs here with a context that suits an agent; else of the largest that runs."""
-    plans = [each for each in (plan(profile, inventory, engines, wish) for profile in profiles) if isinstance(each, Plan)]
-    return max(
-        plans,
+    """The plan of the largest model that runs here with a context that suits an agent; else of the largest that runs.
+
+    It notes why the next larger model lost.
+    """
+    outcomes = [plan(profile, inventory, engines, wish) for profile in profiles]
+    best = max(
+        (outcome for outcome in outcomes if isinstance(outcome, Plan)),
         key=lambda each: (each.context >= AGENT_CONTEXT, each.profile.architecture.parameters),
         default=None,
     )
+    return best and replace(best, notes=(*best.notes, *_next_larger(best, outcomes)))
+
+
+def _next_larger(best: Plan, outcomes: Iterable[Plan | DoesNotFit]) -> tuple[str, ...]:
+    size = best.profile.architecture.parameters
+    larger = [each for each in outcomes if isinstance(each, DoesNotFit) and each.profile.architecture.parameters > size]
+    if not larger:
+        return ()
+    lost = min(larger, key=lambda each: each.profile.architecture.parameters)
+    # The last variant is the smallest: its reason is what is really missing.
+    return (f"{lost.profile.name} does not fit: {lost.rejections[-1].variant} {lost.rejections[-1].reason}",)
 
 
 def _candidates(profile: Profile, engines: Mapping[str, Engine], wish: Wish) -> Iterator[Candidate]:
@@ -106,7 +120,8 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
         return max(found, key=lambda each: (each.context, -each.tensor)), ""
     if CPU in profile.runs_on:
         made, _ = _on_cpu(candidate, inventory)
-        return made and replace(made, notes=(f"on the CPU, since no GPU here will do: {reasons[-1]}",)), reasons[-1]
+        if made:
+            return replace(made, notes=(f"on the CPU, since no GPU here will do: {reasons[-1]}",)), ""
     # The reason of the largest layout says most: smaller ones have even less room.
     return None, reasons[-1]
 
@@ -218,12 +233,11 @@ def _notes(plan: Plan, rejections: list[Rejection]) -> tuple[str, ...]:
     notes = [*plan.notes, *lost]
     if plan.context > plan.profile.architecture.context:
         native = plan.profile.architecture.context
-        notes.append(
-            f"{plan.context:,} tokens need YaRN: beyond {native:,} the model was not trained; --context {native} leaves it off"
-        )
+        notes.append(f"stretched with YaRN from its native {native:,} tokens; --context {native} avoids that")
     if plan.context < AGENT_CONTEXT:
         notes.append(
-            f"{plan.context:,} tokens of context are too few for OpenHands, which loads no model under {AGENT_CONTEXT:,}"
+            f"{plan.context:,} tokens of context prove the path and are too few for work: OpenHands' newer releases load no "
+            f"model under {AGENT_CONTEXT:,}, those up to 0.62 do"
         )
     return tuple(notes)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from launcher.errors import LauncherError
 
 LOOPBACK = "127.0.0.1"
+# Where agents find the model, unless somebody else was there first.
+FIRST = 8400
 _LAST = 65_535
 _LISTENING = "0A"  # include/net/tcp_states.h, as /proc/net/tcp writes it
 

@@ -68,13 +68,16 @@ def stream(endpoint: Endpoint, messages: list[dict[str, str]], *, timeout: float
         response = _post(connection, endpoint.api_key, "/v1/chat/completions", body)
         for line in response:
             event = line.decode().strip().removeprefix("data:").strip()
-            if not event or event == "[DONE]":
+            if event == "[DONE]":
+                return
+            if not event:
                 continue
             told = json.loads(event)
             if "error" in told:
                 raise LauncherError(f"the model stopped with an error: {told['error']}")
             for choice in told.get("choices", []):
                 yield choice["delta"].get("content") or ""
+        raise LauncherError("the answer broke off", hint="`launcher ps` shows whether the model still runs")
 
 
 def _json(base_url: str, api_key: str, path: str, body: dict[str, Any] | None, *, timeout: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from launcher.progress import Silent
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 # Without a terminal, a phase that goes on says so this often (seconds): a log or a CI page is read afterwards.
 _REMINDER = 10.0
@@ -51,50 +51,63 @@ class Lines:
 
 
 class Live:
-    """Progress in a terminal: one line that moves, and a line that stays for each phase that is over."""
+    """Progress in a terminal: one line that moves, and a line that stays for each phase that is over.
 
-    def __init__(self, console: "Console") -> None:
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+    Nothing is drawn before the first phase: verbs that only read neither wait for it nor touch the terminal.
+    """
 
-        self._console = console
-        self._bars = Bars(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.fields[phase]:<11}[/] {task.description}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bars.add_task("", phase="", visible=False)
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+        self._bars: Progress | None = None
+        self._task: TaskID
         self._phase = ""
         self._begun = 0.0
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self._close()
-        self._bars.stop()
+        if self._bars:
+            self._bars.stop()
 
     def phase(self, name: str) -> None:
         self._close()
         self._phase, self._begun = name, time.monotonic()
-        self._bars.reset(self._task, total=None, description="", phase=name, visible=True)
+        self._open().reset(self._task, total=None, description="", phase=name, visible=True)
 
     def say(self, text: str) -> None:
-        self._console.print(f"[yellow]•[/] {_escaped(text)}", highlight=False)
+        self._open().console.print(f"[yellow]•[/] {_escaped(text)}", highlight=False)
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None:
-        self._bars.update(self._task, description=_escaped(text), completed=done, total=total or None)
+        share = f" {done / total:.0%}" if total else ""
+        self._open().update(self._task, description=_escaped(text) + share, completed=done, total=total or None)
+
+    def _open(self) -> "Progress":
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._bars = Progress(
+                SpinnerColumn(),
+                TextColumn("[bold]{task.fields[phase]:<11}[/] {task.description}"),
+                TimeElapsedColumn(),
+                console=Console(file=self._err),
+                transient=True,
+                # stdout is the result's: it must reach whatever it was sent to, unwrapped.
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._bars.add_task("", phase="", visible=False)
+            self._bars.start()
+        return self._bars
 
     def _close(self) -> None:
         """Leave a line for a phase that took long enough to be noticed."""
         seconds = time.monotonic() - self._begun
-        if self._phase and seconds >= 1:
-            self._console.print(f"[green]✓[/] {self._phase:<11} [dim]{seconds:.0f} s[/]", highlight=False)
+        if self._phase and seconds >= 1 and self._bars:
+            self._bars.console.print(f"[green]✓[/] {self._phase:<11} [dim]{seconds:.0f} s[/]", highlight=False)
         self._phase = ""
 
 
@@ -120,6 +133,4 @@ def open_screen(err: TextIO | None) -> Lines | Live | Nothing:
         return Nothing()
     if not err.isatty():
         return Lines(err)
-    from rich.console import Console
-
-    return Live(Console(file=err))
+    return Live(err)

@@ -34,18 +34,19 @@ def launcher(
     [
         pytest.param([], "the following arguments are required: VERB", id="no verb"),
         pytest.param(["upp"], "invalid choice: 'upp'", id="a verb that does not exist"),
-        pytest.param(["up", "--engine", "ollama"], "'ollama' is none of vllm", id="an engine that does not exist"),
+        pytest.param(["up", "--engine", "ollama"], "unknown engine 'ollama'; known: vllm", id="an engine that does not exist"),
         pytest.param(["up", "--context", "many"], "'many' is not a number of tokens such as 65536 or 64k", id="no context"),
         pytest.param(["up", "--gpus", "0;1"], "'0;1' is not a list of GPU numbers such as 0,1", id="no GPUs"),
         pytest.param(["up", "--port", "80"], "'80' is not a whole number from 1024 to 65535", id="a port of the system's"),
-        pytest.param(["logs", "--lines", "-3"], "--lines", id="fewer lines than none"),
+        pytest.param(["logs", "--lines", "few"], "'few' is not a whole number from 0", id="lines that are no number"),
+        pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: list[str], message: str) -> None:
     done = launcher(tmp_path, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
-    assert "usage: launcher" in done.stderr
+    assert "--help" in done.stderr.splitlines()[-1]
     as_json = launcher(tmp_path, *words, "--json")
     assert as_json.returncode == 2
     assert message in json.loads(as_json.stdout)["error"]["message"]
@@ -60,7 +61,9 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
         pytest.param(["up", "--context", "16k"], "context ends at 8,192", "launcher models", id="a context beyond the model's"),
         pytest.param(["plan", "--on", "2xH999"], "unknown GPU 'H999'", "H100", id="a machine that nobody has"),
         pytest.param(["down", "tiny"], "tiny was never started here", "nothing was started", id="stopping what never ran"),
-        pytest.param(["logs"], "which model's log?", "nothing was started", id="a log where there is none"),
+        pytest.param(["logs"], "nothing was started yet", "launcher up", id="a log where there is none"),
+        pytest.param(["plan", "smollm2-135m", "--variant", "x"], "has no variant 'x'", "it has fp16", id="no such variant"),
+        pytest.param(["chat", "smollm2-135m"], "smollm2-135m is not running", "launcher up smollm2-135m", id="a model asleep"),
         pytest.param(["chat"], "no model is running", "launcher up", id="talking to nobody"),
     ],
 )

@@ -17,7 +17,7 @@ LAYERS = (
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
-        "wiring.diff", "wiring.records", "staging", "hub",
+        "wiring.diff", "wiring.records", "staging", "hub", "tail",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (

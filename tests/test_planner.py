@@ -118,7 +118,7 @@ def test_on_a_cpu_two_sessions_are_held_and_no_more() -> None:
     assert isinstance(plan, Plan)
     # 23,040 bytes a token: what vLLM 0.32 printed for this model, in whole blocks of 128.
     assert (plan.context, plan.memory.kv_tokens, plan.memory.kv) == (8_192, 16_384, 16_384 * 23_040)
-    assert any("too few for OpenHands" in note for note in plan.notes)
+    assert any("too few for work" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("ram", [1.0, 2.0, 3.0])

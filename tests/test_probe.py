@@ -102,6 +102,7 @@ def test_a_stream_comes_word_by_word() -> None:
     ("answer", "message"),
     [
         pytest.param(stream(piece("Pa"), '{"error": "engine dead"}'), "engine dead", id="an error in the middle"),
+        pytest.param(stream(piece("Pa")), "broke off", id="an end too early"),
         pytest.param(stream(piece("Pa"), "{"), "something else than JSON", id="half an event"),
     ],
 )

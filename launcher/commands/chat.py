@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import keys, probe, store
+from launcher import catalogue, keys, probe, store
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
 from launcher.world import World
@@ -40,8 +40,10 @@ def endpoint(world: World, name: str | None) -> Endpoint:
         if name in (None, server.name) and server.state == "ready" and server.handle and world.runner.alive(server.handle)
     ]
     if not running:
-        hint = f"`launcher up {name}` starts it" if name else "`launcher up` starts one"
-        raise LauncherError(f"{name or 'no model'} is {'not ' if name else ''}running", hint=hint)
+        if name:
+            catalogue.load(world.profiles, name)  # a name that is none is another fault
+            raise LauncherError(f"{name} is not running", hint=f"`launcher up {name}` starts it")
+        raise LauncherError("no model is running", hint="`launcher up` starts one")
     server = running[0]
     return Endpoint(
         model=server.name, base_url=server.base_url, api_key=keys.read(world.home.key) or "", context=server.context
@@ -50,25 +52,33 @@ def endpoint(world: World, name: str | None) -> Endpoint:
 
 def run(where: Endpoint, question: str) -> ChatResult:
     """Ask once and give the whole answer."""
+    if not question.strip():
+        raise LauncherError("there is no question on stdin", hint='echo "What is 2 + 2?" | launcher chat')
     begun = time.monotonic()
     answer = "".join(probe.stream(where, [{"role": "user", "content": question}]))
     return ChatResult(where.model, answer.strip(), time.monotonic() - begun)
 
 
 def talk(where: Endpoint, ask: Callable[[], str]) -> Iterator[str]:
-    """A conversation: each question that `ask` gives, answered piece by piece; an EOFError from `ask` ends it."""
+    """A conversation: each question that `ask` gives, answered piece by piece; an EOFError from `ask` ends it.
+
+    An interrupt ends an answer, not the conversation; at the prompt it ends that too.
+    """
     messages: list[dict[str, str]] = []
     while True:
         try:
             question = ask().strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         if not question:
             continue
         messages.append({"role": "user", "content": question})
         answer = ""
-        for piece in probe.stream(where, messages):
-            answer += piece
-            yield piece
+        try:
+            for piece in probe.stream(where, messages):
+                answer += piece
+                yield piece
+        except KeyboardInterrupt:
+            answer += " ..."
         yield "\n"
         messages.append({"role": "assistant", "content": answer})

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher import lock, store
 from launcher.errors import LauncherError
-from launcher.launching import GRACE
+from launcher.launching import stop
 from launcher.lock import Holder
 from launcher.server import Server
 from launcher.world import World
@@ -50,20 +49,6 @@ def run(world: World, name: str | None) -> DownResult:
     if damaged:
         raise damaged[0]
     return DownResult(stopped)
-
-
-def stop(world: World, server: Server) -> bool:
-    """End a server and all its processes; whether there was anything to end."""
-    store.unwant(world.home, server.name)
-    if server.handle is None:
-        return False
-    running = bool(world.runner.processes(server.handle))
-    if running:
-        world.progress.phase("stop")
-        world.progress.update(f"stopping {server.name}")
-        world.runner.stop(server.handle, grace=GRACE)
-    store.see(world.home, replace(server, state="stopped", handle=None, detail="", since=time.time()))
-    return running
 
 
 def _known(servers: tuple[Server, ...], name: str | None) -> tuple[str, ...]:

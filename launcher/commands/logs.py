@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from launcher import store
 from launcher.errors import LauncherError
 from launcher.server import Server
+from launcher.tail import Tail
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -51,28 +52,17 @@ def follow(world: World, name: str | None, *, lines: int) -> Iterator[str]:
     server = _server(world, name)
     if not server.log.exists():
         raise _no_log(server)
-    begun, offset = _whole_lines(server.log, 0)
-    yield from begun[-lines:] if lines else []
+    tail = Tail(server.log)
+    begun = tail.new()
+    yield from begun[max(0, len(begun) - lines) :]
     while True:
         # Asked before the file is read, so that the last words of an engine are not missed.
         alive = _alive(world, server.name)
-        size = server.log.stat().st_size if server.log.exists() else 0
-        if size < offset:
-            offset = 0
-        new, offset = _whole_lines(server.log, offset) if size > offset else ([], offset)
+        new = tail.new()
         yield from new
         if not alive and not new:
             return
         time.sleep(_LOOK)
-
-
-def _whole_lines(log: Path, offset: int) -> tuple[list[str], int]:
-    """The lines from `offset` on that have an end, and where the next one begins."""
-    with log.open("rb") as file:
-        file.seek(offset)
-        text = file.read()
-    whole = text.rfind(b"\n") + 1
-    return text[:whole].decode(errors="replace").splitlines(), offset + whole
 
 
 def _no_log(server: Server) -> LauncherError:
@@ -85,8 +75,10 @@ def _server(world: World, name: str | None) -> Server:
     chosen = [server for server in servers if server.name == name] if name else (running or list(servers))
     if len(chosen) == 1:
         return chosen[0]
-    known = ", ".join(server.name for server in servers) or "nothing was started yet"
-    raise LauncherError(f"there is no log of {name}" if name else "which model's log?", hint=f"known here: {known}")
+    if not servers:
+        raise LauncherError("nothing was started yet, so there is no log", hint="`launcher up` starts a model")
+    known = ", ".join(server.name for server in servers)
+    raise LauncherError(f"there is no log of {name}" if name else "which model's log?", hint=f"there are logs of {known}")
 
 
 def _alive(world: World, name: str) -> bool:

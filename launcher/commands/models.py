@@ -27,16 +27,15 @@ class ModelsResult:
         from rich.text import Text
 
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for header in ("NAME", "PARAMETERS", "HERE", "CONTEXT", "WHAT IT IS"):
+        for header in ("NAME", "PARAMETERS", "RUNS", "CONTEXT"):
             table.add_column(header, no_wrap=header == "NAME")
         for outcome in self.outcomes:
             profile = outcome.profile
             if isinstance(outcome, Plan):
-                device = f"{outcome.tensor} x {outcome.gpus[0].name}" if outcome.gpus else "CPU"
-                here, context = Text(f"{outcome.variant.name} on {device}", "green"), f"{outcome.context:,}"
+                here, context = Text(f"{outcome.variant.name} on {outcome.devices}", "green"), f"{outcome.context:,}"
             else:
                 here, context = Text(outcome.rejections[-1].reason, "red"), "-"
-            table.add_row(profile.name, f"{profile.architecture.parameters / 1e9:.1f} B", here, context, profile.about)
+            table.add_row(profile.name, f"{profile.architecture.parameters / 1e9:.1f} B", here, context)
         return table
 
 

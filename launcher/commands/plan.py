@@ -4,19 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher.command import Command
-from launcher.deciding import decide
-from launcher.engines.base import Site
+from launcher.deciding import command_of, decide, what_would_do
 from launcher.gpu import GIB, Inventory
 from launcher.plan import DoesNotFit, Plan
 from launcher.server import ServerSpec
-from launcher.store import port
 from launcher.world import World
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-FIRST_PORT = 8400
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +65,6 @@ def run(world: World, spec: ServerSpec, inventory: Inventory) -> PlanResult:
     return PlanResult(outcome, command_of(world, outcome))
 
 
-def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
-    """The command that `up` would start, with the paths that it would use and a key that is none."""
-    expected = world.expect(plan)
-    address = on_port or port(world.home) or FIRST_PORT
-    site = Site(python=expected.python, weights=expected.weights, host=HOST, port=address, api_key="")
-    return world.engines[plan.engine].command(plan, site)
-
-
 def _refused(outcome: DoesNotFit) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
@@ -86,7 +73,7 @@ def _refused(outcome: DoesNotFit) -> "RenderableType":
     table = Table(box=None, padding=(0, 2), show_header=False)
     for each in outcome.rejections:
         table.add_row(Text(each.variant, "bold"), each.engine, each.reason)
-    return Group(Text.assemble((f"{outcome.profile.name} does not fit", "bold red"), " here:"), table)
+    return Group(Text(f"{outcome.profile.name} does not fit", "bold red"), table, Text(f"hint:  {what_would_do(outcome)}"))
 
 
 def _picture(plan: Plan, command: Command | None) -> "RenderableType":
@@ -94,22 +81,22 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    devices = f"{plan.tensor} x {plan.gpus[0].name}" if plan.gpus else "CPU"
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_row("variant", plan.variant.name)
     facts.add_row("engine", plan.engine)
-    facts.add_row("runs on", devices + (f", tensor parallel {plan.tensor}" if plan.tensor > 1 else ""))
-    facts.add_row("context", f"{plan.context:,} tokens, {plan.sessions:.1f} sessions of it at once")
+    facts.add_row("runs on", plan.devices + (f", tensor parallel {plan.tensor}" if plan.tensor > 1 else ""))
+    facts.add_row("context", f"{plan.context:,} tokens; the memory holds {plan.sessions:.1f} such conversations at once")
     for note in plan.notes:
         facts.add_row("note", note)
-    shown = [Text(plan.profile.name, "bold"), Text(plan.profile.title, "dim"), facts, Text(), _bars(plan)]
+    shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]
     if command:
         shown += [Text(), Text("command", "dim"), Text(command.shell(separator=" \\\n  "))]
     return Group(*shown)
 
 
-def _bars(plan: Plan) -> "RenderableType":
+def _bars(plan: Plan) -> "list[RenderableType]":
+    """What each device holds: one bar a GPU, against all that it has."""
     from rich.table import Table
     from rich.text import Text
 
@@ -125,9 +112,8 @@ def _bars(plan: Plan) -> "RenderableType":
         bar.append("░" * max(0, width - len(bar.plain)), "dim")
         table.add_row(label, bar, Text(f"{total / GIB:.1f} GiB", "dim"))
     legend = Text.assemble(
-        ("█", "blue"), f" weights {memory.weights / GIB:.1f}  ",
+        "each: " if len(rows) > 1 else "", ("█", "blue"), f" weights {memory.weights / GIB:.1f}  ",
         ("█", "magenta"), f" engine {memory.overhead / GIB:.1f}  ",
-        ("█", "green"), f" KV cache {memory.kv / GIB:.1f} GiB ({memory.kv_tokens:,} tokens)",
+        ("█", "green"), f" KV cache {memory.kv / GIB:.1f} GiB = {memory.kv_tokens:,} tokens",
     )  # fmt: skip
-    table.add_row("", legend, "")
-    return table
+    return [table, legend]

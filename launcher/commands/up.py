@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 
 from launcher import keys, lock, ports, probe, processes, store
 from launcher.commands import down
-from launcher.commands.plan import FIRST_PORT, HOST, PlanResult, command_of
+from launcher.commands.plan import PlanResult
 from launcher.commands.up_result import DryRunResult, UpResult
-from launcher.deciding import decide, refusal, with_a_gpu
+from launcher.deciding import command_of, decide, refusal, with_a_gpu
 from launcher.diagnosis import diagnose
-from launcher.endpoint import Endpoint
+from launcher.endpoint import Endpoint, base_url
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
 from launcher.gpu import Inventory
-from launcher.launching import Launch, Proven, launch
+from launcher.launching import Launch, Proven, launch, stop
 from launcher.llm import LLMConfig
 from launcher.plan import Plan
 from launcher.planner import AGENT_CONTEXT
@@ -49,9 +49,13 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
     plan = _plan(world, _as_it_runs(request.spec, running), running)
     port = _port(world, request, running)
     key = keys.read(world.home.key) or "sk-local-new"
-    endpoint = Endpoint(model=plan.profile.name, base_url=_base_url(port), api_key=key, context=plan.context)
+    endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
     proposal = _propose(world, request, plan, endpoint)
-    return DryRunResult(plan=PlanResult(plan, command_of(world, plan, port)), proposal=proposal)
+    return DryRunResult(
+        plan=PlanResult(plan, command_of(world, plan, port)),
+        proposal=proposal,
+        running=_fate(running, request.spec, plan),
+    )
 
 
 def run(world: World, request: UpRequest) -> UpResult:
@@ -98,7 +102,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
     spec = replace(asked, model=plan.profile.name)
     port = _port(world, request, running)
     key = keys.ensure(world.home.key)
-    expected = Endpoint(model=spec.model, base_url=_base_url(port), api_key=key, context=plan.context)
+    expected = Endpoint(model=spec.model, base_url=_address(port), api_key=key, context=plan.context)
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
     if running and (proven := _still_good(world, asked, running, expected)):
@@ -111,7 +115,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
         return _told(world, request, plan, proven, watch, replaced=replaced, already=False)
     except BaseException:
         # The user sees an `up` that did not happen: then nothing of it may go on.
-        down.stop(world, proven.server)
+        stop(world, proven.server)
         raise
 
 
@@ -144,9 +148,19 @@ def _told(
         seconds=watch.seconds(),
         already=already,
         replaced=replaced,
-        gpu_hint="" if plan.gpus or plan.context >= AGENT_CONTEXT else with_a_gpu(world),
+        gpu_hint="" if plan.context >= AGENT_CONTEXT else with_a_gpu(world),
         wanted_wiring=bool(request.targets),
     )
+
+
+def _fate(running: Server | None, asked: ServerSpec, plan: Plan) -> str:
+    """What would become of the server that runs."""
+    if running is None:
+        return ""
+    if serves(running, asked):
+        return f"{running.name} runs already: it would be asked, and not started again."
+    what = "started again" if running.name == plan.profile.name else f"replaced by {plan.profile.name}"
+    return f"{running.name} runs now: it would be stopped and {what}."
 
 
 def _as_it_runs(asked: ServerSpec, running: Server | None) -> ServerSpec:
@@ -181,7 +195,7 @@ def _port(world: World, request: UpRequest, running: Server | None) -> int:
     port = request.port or store.port(world.home)
     if port is None:
         return _first_port(world)
-    ours = running is not None and running.base_url == _base_url(port)
+    ours = running is not None and running.base_url == _address(port)
     if not ours and (holder := ports.holder(port)):
         hint = "stop that program, or move to another port with --port (agents are wired anew)"
         raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
@@ -189,10 +203,10 @@ def _port(world: World, request: UpRequest, running: Server | None) -> int:
 
 
 def _first_port(world: World) -> int:
-    port = ports.free(FIRST_PORT)
-    if port != FIRST_PORT:
-        holder = ports.holder(FIRST_PORT) or "another program"
-        world.progress.say(f"port {FIRST_PORT} is in use by {holder}: this launcher serves on {port} from now on")
+    port = ports.free(ports.FIRST)
+    if port != ports.FIRST:
+        holder = ports.holder(ports.FIRST) or "another program"
+        world.progress.say(f"port {ports.FIRST} is in use by {holder}: this launcher serves on {port} from now on")
     return port
 
 
@@ -217,9 +231,9 @@ def _serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, r
     what = _prepare(world, spec, plan, port=port, key=key)
     if running is None:
         return launch(what)
-    reason = "to start again" if running.name == spec.model else f"for {spec.model}"
-    world.progress.say(f"{running.name} runs at this address: it is stopped {reason}")
-    down.stop(world, running)
+    reason = "it is started anew" if running.name == spec.model else f"{spec.model} takes its place"
+    world.progress.say(f"{running.name} is stopped: {reason}")
+    stop(world, running)
     try:
         _wait_for_memory(world, plan)
         return launch(what)
@@ -232,7 +246,7 @@ def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str)
     return Launch(
         spec=spec,
         plan=plan,
-        site=Site(python=ready.python, weights=ready.weights, host=HOST, port=port, api_key=key),
+        site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
         environment=ready.environment,
         engine=world.engines[plan.engine],
         home=world.home,
@@ -243,7 +257,7 @@ def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str)
 
 def _bring_back(world: World, old: Server, key: str, fault: LauncherError) -> LauncherError:
     """Serve again what ran before, where it ran, and the error that tells both."""
-    port = urlsplit(old.base_url).port or FIRST_PORT
+    port = urlsplit(old.base_url).port or ports.FIRST
     world.progress.say(f"{fault.message}: {old.name} is started again")
     try:
         launch(_prepare(world, old.spec, _plan(world, old.spec, None), port=port, key=key))
@@ -288,5 +302,5 @@ def _refuse_faults(proposal: Proposal) -> None:
         raise LauncherError(first.message, hint=f"{first.hint}; --no-wire serves without touching it".lstrip("; "))
 
 
-def _base_url(port: int) -> str:
-    return f"http://{HOST}:{port}/v1"
+def _address(port: int) -> str:
+    return base_url(ports.LOOPBACK, port)

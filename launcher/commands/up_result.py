@@ -58,7 +58,7 @@ class UpResult:
             "seconds": dict(self.seconds),
             "already": self.already,
             "replaced": self.replaced,
-            "notes": list(self.plan.notes),
+            "notes": [*self.plan.notes, *([self.gpu_hint] if self.gpu_hint else [])],
         }
 
     def text(self) -> "RenderableType":
@@ -73,13 +73,12 @@ class UpResult:
         facts.add_column(overflow="fold")
         for label, value in self._facts():
             facts.add_row(label, value)
-        return Group(head, Text(), facts, Text(), *self._remarks(), self._next())
+        return Group(head, Text(), facts, Text(), *self._wiring(), *self._remarks(), *self._next())
 
     def _facts(self) -> Iterator[tuple[str, str]]:
         yield "asked", QUESTION
         yield "it said", f"“{_short(self.proof.text)}” in {self.proof.seconds:.1f} s"
-        device = f"{self.plan.tensor} x {self.plan.gpus[0].name}" if self.plan.gpus else "CPU"
-        yield "engine", f"{self.plan.engine} on {device}, {self.plan.variant.name}"
+        yield "engine", f"{self.plan.engine} on {self.plan.devices}, {self.plan.variant.name}"
         yield "context", f"{self.endpoint.context:,} tokens"
         yield "base URL", self.endpoint.base_url
         yield "agent model", f"openai/{self.endpoint.model}"
@@ -87,21 +86,22 @@ class UpResult:
         yield "log", _tilde(self.log)
         told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items() if seconds >= 1)
         yield "time", told or "under a second"
+
+    def _wiring(self) -> Iterator["RenderableType"]:
+        """What was written and how to start with it: in lines of their own, since they are copied."""
+        from rich.text import Text
+
         if not self.wanted_wiring:
-            yield "wired", "nothing (--no-wire)"
+            yield Text("Agents' files are left as they are (--no-wire).")
         for edit in self.edits:
-            narrowed = " (now readable by you alone, since the key is in it)" if edit.narrows else ""
-            yield "wired", f"{_tilde(edit.path)}{narrowed}"
+            narrowed = " (readable by you alone from now on, since the key is in it)" if edit.narrows else ""
+            yield Text.assemble(("Wired ", "dim"), _tilde(edit.path), narrowed)
         for line in self.starts:
-            yield "  start it", line
+            yield Text.assemble(("  start OpenHands with it: ", "dim"), line)
         for skip in self.skips:
-            yield "skipped", f"{skip.target}: {skip.reason}"
+            yield Text.assemble((f"Not wired {skip.target}: ", "dim"), skip.reason)
         for fault in self.faults:
-            yield "not wired", f"{fault.target}: {fault.message}"
-        if self.edits:
-            yield "undo", "`launcher unwire` gives the agents' files back; `launcher down` stops the model"
-        else:
-            yield "stop", "`launcher down`"
+            yield Text.assemble((f"Not wired {fault.target}: ", "red"), fault.message, f" ({fault.hint})" if fault.hint else "")
 
     def _remarks(self) -> Iterator["RenderableType"]:
         from rich.text import Text
@@ -110,10 +110,12 @@ class UpResult:
             if remark:
                 yield Text.assemble(("! ", "yellow"), remark)
 
-    def _next(self) -> "RenderableType":
+    def _next(self) -> Iterator["RenderableType"]:
         from rich.text import Text
 
-        return Text.assemble("Next: ", ("launcher chat", "bold"), " talks to it here.")
+        undo = ", `launcher unwire` gives the agents' files back" if self.edits else ""
+        yield Text.assemble(("Undo: ", "dim"), f"`launcher down` stops it{undo}.")
+        yield Text.assemble(("Next: ", "dim"), ("launcher chat", "bold"), " talks to it in the terminal.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class DryRunResult:
 
     plan: PlanResult
     proposal: Proposal
+    running: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -131,7 +134,7 @@ class DryRunResult:
         edits = [{"path": str(edit.path), "diff": diff([edit])} for edit in self.proposal.edits]
         skips = [{"target": skip.target, "reason": skip.reason} for skip in self.proposal.skips]
         faults = [{"target": fault.target, "message": fault.message, "hint": fault.hint} for fault in self.proposal.faults]
-        return {"plan": self.plan.json(), "edits": edits, "skipped": skips, "faults": faults}
+        return {"plan": self.plan.json(), "edits": edits, "skipped": skips, "faults": faults, "running": self.running}
 
     def text(self) -> "RenderableType":
         from rich.console import Group
@@ -139,10 +142,12 @@ class DryRunResult:
         from rich.text import Text
 
         parts: list[RenderableType] = [self.plan.text()]
-        if self.proposal.edits:
-            parts += [Text(), Text("edits", "dim"), Syntax(diff(self.proposal.edits), "diff", background_color="default")]
-        parts += [Text(f"skipped {skip.target}: {skip.reason}") for skip in self.proposal.skips]
-        parts += [Text(f"not possible: {fault.message}", "red") for fault in self.proposal.faults]
+        if edits := diff(self.proposal.edits):
+            parts += [Text(), Text("edits", "dim"), Syntax(edits, "diff", background_color="default")]
+        parts += [Text(f"not wired: {skip.target}: {skip.reason}") for skip in self.proposal.skips]
+        parts += [Text(f"not possible: {fault.message}\nhint:  {fault.hint}", "red") for fault in self.proposal.faults]
+        if self.running:
+            parts.append(Text(self.running))
         return Group(*parts, Text(), Text("Nothing was started or written (--dry-run).", "dim"))
 
 

@@ -36,20 +36,18 @@ class WiresResult:
         ]
 
     def text(self) -> "RenderableType":
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="dim", pad_edge=False)
-        for header in ("AGENT", "TARGET", "MODEL", "FILE"):
-            table.add_column(header, no_wrap=header != "FILE")
-        for name, agent, files in self._rows():
+        lines = Text()
+        for name, _, files in self._rows():
+            lines.append(f"{name}\n", "bold")
             if not files:
-                table.add_row(agent, name, Text("not wired", "dim"), "")
+                lines.append("  not wired\n", "dim")
             for each in files:
-                table.add_row(
-                    agent, name, each.name, str(each.path) if each.present else Text(f"gone from {each.path}", "yellow")
-                )
-        return table
+                gone = "" if each.present else " (our entries are gone from it)"
+                lines.append(f"  {each.path}: {each.name} at {each.base_url}{gone}\n")
+        lines.rstrip()
+        return lines
 
     def _rows(self) -> list[tuple[str, str, list[Wired]]]:
         return [(name, agent, [each for each in self.wired if each.target == name]) for name, agent in self.agents.items()]

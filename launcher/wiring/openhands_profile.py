@@ -27,7 +27,7 @@ def refuses(llm: LLMConfig) -> str | None:
     if not _PROFILE_NAME.fullmatch(llm.name):
         return f"OpenHands takes no profile named {llm.name!r}: letters, digits and ._- only, 64 at most"
     if llm.max_input_tokens < SMALLEST_WINDOW:
-        return f"OpenHands loads no model with under {SMALLEST_WINDOW:,} input tokens; {llm.name} has {llm.max_input_tokens:,}"
+        return f"OpenHands would not load it: {llm.name} has {llm.max_input_tokens:,} input tokens of {SMALLEST_WINDOW:,}"
     return None
 
 

@@ -6,8 +6,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def request(model: str = "tiny", *, port: int, wire: bool = False, context: int | None = None) -> UpRequest:
     return UpRequest(spec=ServerSpec(model=model, context=context), targets=TARGETS if wire else {}, port=port)
+
+
+def awaited(happened: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Until it has happened; what never happens is a failure, not a wait without end."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def told(world: World) -> Told:
@@ -101,7 +110,7 @@ def test_another_model_replaces_the_one_that_runs_after_saying_so(world: World, 
     up.run(world, request(port=port, wire=True))
     result = up.run(world, request("other", port=port, wire=True))
     assert result.replaced == "tiny"
-    assert told(world).said == ["tiny runs at this address: it is stopped for other"]
+    assert told(world).said == ["tiny is stopped: other takes its place"]
     assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "stopped"}
     assert tomllib.loads(world.home.openhands_config.read_text())["llm"]["model"] == "openai/other"
     assert store.wanted(world.home) == ("other",)
@@ -151,8 +160,12 @@ def test_a_start_that_fails_is_explained_and_leaves_nothing(
 
 def test_an_interrupt_stops_what_was_started(tmp_path: Path, port: int) -> None:
     world = little_world(tmp_path, engine=StubEngine(flags={"": ("--hang", "--children", "2")}))
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+
+    def interrupt() -> None:
+        awaited(lambda: bool(ps.run(world).rows and ps.run(world).rows[0].pid))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         up.run(world, request(port=port))
     assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
@@ -225,9 +238,7 @@ def test_a_dead_engine_is_seen_and_started_again(world: World, port: int) -> Non
     row = ps.run(world).rows[0]
     assert row.pid
     os.kill(row.pid, signal.SIGKILL)
-    while ps.run(world).rows[0].state == "ready":
-        pass
-    assert ps.run(world).rows[0].state == "failed"
+    awaited(lambda: ps.run(world).rows[0].state == "failed")
     assert not up.run(world, request(port=port)).already
 
 
@@ -258,8 +269,7 @@ def test_down_interrupts_an_up_that_is_at_work(tmp_path: Path, port: int) -> Non
     world = little_world(tmp_path)
     words = [sys.executable, "-m", "tests.hanging_up", str(tmp_path), str(port)]
     with subprocess.Popen(words, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
-        while not ps.run(world).rows:
-            assert process.poll() is None
+        awaited(lambda: bool(ps.run(world).rows and ps.run(world).rows[0].pid))
         down.run(world, None)
         assert process.wait(20) != 0
     assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]

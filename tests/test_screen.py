@@ -1,0 +1,104 @@
+"""What a person at a terminal gets: results on stdout whole, whatever is drawn on stderr."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.screen import Lines, open_screen
+
+ROOT = Path(__file__).parent.parent
+
+
+def in_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
+    """What the launcher writes to stdout, a pipe, and to stderr, a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    home = {"LAUNCHER_HOME": str(folder / "home"), "HOME": str(folder), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "80"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **home}
+    command = [sys.executable, "-m", "launcher", *words]
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        out = process.stdout.read()
+    drawn = b""
+    try:
+        while piece := os.read(ours, 65536):
+            drawn += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    return out, drawn.decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ps"],
+        ["plan"],
+        ["plan", "openhands-lm-32b", "--on", "2xA100-80GB"],
+        ["models"],
+        ["gpus"],
+        ["wires"],
+        ["unwire"],
+        ["down"],
+    ],
+    ids=" ".join,
+)
+def test_the_result_reaches_stdout_whole_and_nothing_is_drawn(tmp_path: Path, words: str) -> None:
+    out, drawn = in_a_terminal(tmp_path, *words.split(), "--json")
+    assert json.loads(out) is not None
+    assert drawn == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        pytest.param(["plan"], ["smollm2-135m  SmolLM2 135M Instruct", "runs on  CPU"], id="plan"),
+        pytest.param(["models"], ["smollm2-135m      0.1 B       fp16 on CPU"], id="models"),
+        pytest.param(["ps"], ["Nothing was started yet: `launcher up` starts the model that suits this machine."], id="ps"),
+        pytest.param(["wires"], ["openhands-profile", "  not wired", "openhands-toml"], id="wires"),
+        pytest.param(["gpus"], ["This machine has no NVIDIA GPU: models run on the CPU."], id="gpus"),
+    ],
+)
+def test_people_read_it_in_80_columns(tmp_path: Path, words: list[str], lines: list[str]) -> None:
+    out, _ = in_a_terminal(tmp_path, *words)
+    shown = [line.rstrip() for line in out.splitlines()]
+    for line in lines:
+        assert any(line in each for each in shown), out
+
+
+def test_a_command_can_be_copied_whatever_the_width(tmp_path: Path) -> None:
+    out, _ = in_a_terminal(tmp_path, "plan", "openhands-lm-32b", "--on", "2xA100-80GB")
+    command = out[out.index("command\n") + len("command\n") :].replace(" \\\n", "")
+    assert command.count("\n") == 1
+    assert "--hf-overrides '{" in command
+
+
+class Broken:
+    """A stderr that nobody reads any more."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_a_reader_who_leaves_does_not_end_the_work() -> None:
+    with Lines(Broken()) as lines:  # type: ignore[arg-type]  # all of a TextIO that Lines uses
+        lines.phase("engine")
+        lines.update("loading", 1, 2)
+        lines.say("hello")
+
+
+def test_a_closed_stderr_shows_nothing() -> None:
+    with open_screen(None) as progress:
+        progress.phase("engine")
+        progress.update("loading")
