@@ -35,18 +35,7 @@ def in_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ["ps"],
-        ["plan"],
-        ["plan", "openhands-lm-32b", "--on", "2xA100-80GB"],
-        ["models"],
-        ["gpus"],
-        ["wires"],
-        ["unwire"],
-        ["down"],
-    ],
-    ids=" ".join,
+    "words", ["ps", "plan", "plan openhands-lm-32b --on 2xA100-80GB", "models", "gpus", "wires", "unwire", "down"]
 )
 def test_the_result_reaches_stdout_whole_and_nothing_is_drawn(tmp_path: Path, words: str) -> None:
     out, drawn = in_a_terminal(tmp_path, *words.split(), "--json")
