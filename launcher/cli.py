@@ -251,11 +251,11 @@ def _show(result: "Result", *, as_json: bool) -> int:
         return result.exit_code
     from rich.console import Console
 
-    # Soft wrap: the terminal breaks long lines, so that a command can be copied as it was meant.
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     with console.capture() as captured:
-        console.print(shown)
-    _print(captured.get().rstrip("\n"))
+        # Not cropped: a line that must not be wrapped, since it will be copied, goes beyond the edge.
+        console.print(shown, crop=False)
+    _print("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()))
     return result.exit_code
 
 

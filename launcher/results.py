@@ -6,6 +6,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+def copied(text: str) -> "RenderableType":
+    """A line that will be copied: never wrapped, the terminal breaks it where it must."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ignore")
+
+
 class Result(Protocol):
     """Every command returns one; `cli` alone prints it."""
 

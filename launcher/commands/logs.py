@@ -32,9 +32,8 @@ class LogsResult:
         return {"name": self.name, "path": str(self.path), "lines": list(self.lines)}
 
     def text(self) -> "RenderableType":
-        from rich.text import Text
 
-        return Text("\n".join(self.lines))
+        return "\n".join(self.lines)
 
 
 def run(world: World, name: str | None, *, lines: int) -> LogsResult:

@@ -7,6 +7,7 @@ from launcher.command import Command
 from launcher.deciding import command_of, decide, what_would_do
 from launcher.gpu import GIB, Inventory
 from launcher.plan import DoesNotFit, Plan
+from launcher.results import copied
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -91,7 +92,7 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
         facts.add_row("note", note)
     shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]
     if command:
-        shown += [Text(), Text("command", "dim"), Text(command.shell(separator=" \\\n  "))]
+        shown += [Text(), Text("command", "dim"), copied(command.shell(separator=" \\\n  "))]
     return Group(*shown)
 
 

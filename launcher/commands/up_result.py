@@ -10,6 +10,7 @@ from launcher.commands.plan import PlanResult
 from launcher.endpoint import Endpoint
 from launcher.plan import Plan
 from launcher.probe import QUESTION, Proof
+from launcher.results import copied
 from launcher.wiring.apply import Fault, Proposal, Skip
 from launcher.wiring.base import Edit
 from launcher.wiring.diff import diff
@@ -95,9 +96,10 @@ class UpResult:
             yield Text("Agents' files are left as they are (--no-wire).")
         for edit in self.edits:
             narrowed = " (readable by you alone from now on, since the key is in it)" if edit.narrows else ""
-            yield Text.assemble(("Wired ", "dim"), _tilde(edit.path), narrowed)
+            yield copied(f"Wired {_tilde(edit.path)}{narrowed}")
         for line in self.starts:
-            yield Text.assemble(("  start OpenHands with it: ", "dim"), line)
+            yield Text("Start OpenHands with it:", "dim")
+            yield copied(f"  {line}")
         for skip in self.skips:
             yield Text.assemble((f"Not wired {skip.target}: ", "dim"), skip.reason)
         for fault in self.faults:

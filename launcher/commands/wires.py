@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from launcher.results import copied
 from launcher.wiring import apply
 from launcher.wiring.apply import Wired
 from launcher.wiring.base import Target
@@ -36,18 +37,18 @@ class WiresResult:
         ]
 
     def text(self) -> "RenderableType":
+        from rich.console import Group
         from rich.text import Text
 
-        lines = Text()
+        lines: list[RenderableType] = []
         for name, _, files in self._rows():
-            lines.append(f"{name}\n", "bold")
+            lines.append(Text(name, "bold"))
             if not files:
-                lines.append("  not wired\n", "dim")
+                lines.append(Text("  not wired", "dim"))
             for each in files:
                 gone = "" if each.present else " (our entries are gone from it)"
-                lines.append(f"  {each.path}: {each.name} at {each.base_url}{gone}\n")
-        lines.rstrip()
-        return lines
+                lines.append(copied(f"  {each.path}: {each.name} at {each.base_url}{gone}"))
+        return Group(*lines)
 
     def _rows(self) -> list[tuple[str, str, list[Wired]]]:
         return [(name, agent, [each for each in self.wired if each.target == name]) for name, agent in self.agents.items()]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import keys, ports, store
+from launcher import keys, lock, ports, store
 from launcher.commands import chat, down, logs, ps, unwire, up, wires
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
@@ -346,13 +346,28 @@ def test_a_gpu_whose_driver_tells_no_sizes_has_room_for_the_successor(tmp_path: 
         down.run(world, None)
 
 
-def test_in_the_foreground_a_down_from_elsewhere_is_no_fault(tmp_path: Path, port: int) -> None:
-    world = little_world(tmp_path, engine=StubEngine(flags={"": ("--children", "1", "--stubborn")}))
+def test_in_the_foreground_a_down_from_elsewhere_is_no_fault(world: World, port: int) -> None:
+    """Whoever stops the model has the lock: only then it is judged whether it died by itself."""
     up.run(world, request(port=port))
-    elsewhere = threading.Timer(0.5, lambda: down.run(world, None))
-    elsewhere.start()
-    up.stay(world, "tiny", lambda: None)
-    elsewhere.join()
+    server = ps.run(world).rows[0].server
+    assert server.handle
+    faults = []
+
+    def stay() -> None:
+        try:
+            up.stay(world, "tiny", lambda: None)
+        except LauncherError as fault:
+            faults.append(fault)
+
+    staying = threading.Thread(target=stay)
+    with lock.acquire(world.home.lock, "launcher down", waiting=lambda _: None, timeout=None):
+        staying.start()
+        world.runner.stop(server.handle, grace=5)
+        staying.join(1.0)
+        assert staying.is_alive()
+        store.see(world.home, replace(server, state="stopped", handle=None))
+    staying.join()
+    assert faults == []
 
 
 def test_in_the_foreground_a_death_is_told(world: World, port: int) -> None:
