@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -245,8 +245,9 @@ def _uv_of(run: psutil.Process) -> psutil.Process:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for child in run.children():
-            if "sync" in child.cmdline() and child.name() == "uv":
-                return child
+            with suppress(psutil.Error):  # the uv that made the interpreter may end while it is looked at
+                if "sync" in child.cmdline() and child.name() == "uv":
+                    return child
         time.sleep(0.02)
     raise AssertionError("uv never came")
 
@@ -255,8 +256,9 @@ def _ends(process: psutil.Process) -> bool:
     """Whether it ends soon; who collects an orphan's remains, and when, is the system's affair."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-            return True
+        with suppress(psutil.ZombieProcess):
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
         time.sleep(0.02)
     return False
 
