@@ -7,13 +7,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from launcher import __version__
+from launcher import words
 from launcher.errors import LauncherError
 from launcher.home import Home
 
@@ -32,19 +32,18 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; its exit code."""
     _take_any_encoding()
     try:
-        words = _parser().parse_args(argv)
-    except _UsageError as error:
+        typed = words.parser().parse_args(argv)
+    except words.UsageError as error:
         return _usage(error, as_json="--json" in argv)
-    verb: Callable[[argparse.Namespace], int] = words.verb
     _end_alike()
     try:
-        return verb(words)
+        return _VERBS[typed.verb](typed)
     except LauncherError as fault:
-        return _fault(fault, as_json=words.json)
+        return _fault(fault, as_json=typed.json)
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        return _fault(_system_fault(error), as_json=words.json)
+        return _fault(_system_fault(error), as_json=typed.json)
     except KeyboardInterrupt:
         _tell("interrupted")
         return INTERRUPTED
@@ -69,33 +68,33 @@ def _system_fault(error: OSError) -> LauncherError:
     return LauncherError(f"{error.strerror}{where}", hint="mend the permissions or the disk's space, and run it again")
 
 
-# -- verbs: each turns words into values, calls its command and shows the result --
+# -- verbs: each turns what was typed into values, calls its command and shows the result --
 
 
-def _up(words: argparse.Namespace) -> int:
+def _up(typed: argparse.Namespace) -> int:
     from launcher import host
     from launcher.commands import up
     from launcher.wiring.registry import TARGETS
 
     host.refuse_platform()
     request = up.UpRequest(
-        spec=_spec(words),
-        targets={} if words.no_wire else TARGETS,
-        config_file=words.config_file,
-        register_only=words.register_only,
-        port=words.port,
+        spec=_spec(typed),
+        targets={} if typed.no_wire else TARGETS,
+        config_file=typed.config_file,
+        register_only=typed.register_only,
+        port=typed.port,
     )
-    if words.dry_run:
+    if typed.dry_run:
         with _world() as world:
             result: Result = up.dry_run(world, request)
-        return _show(result, as_json=words.json)
+        return _show(result, as_json=typed.json)
     with _world() as world:
         result = up.run(world, request)
-    if not words.foreground:
-        return _show(result, as_json=words.json)
+    if not typed.foreground:
+        return _show(result, as_json=typed.json)
 
     def show() -> None:
-        _show(result, as_json=words.json)
+        _show(result, as_json=typed.json)
         _tell("It runs in the foreground: ^C stops it.")
 
     with _world() as world:
@@ -103,65 +102,65 @@ def _up(words: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def _down(words: argparse.Namespace) -> int:
+def _down(typed: argparse.Namespace) -> int:
     from launcher.commands import down
 
     with _world() as world:
-        result = down.run(world, words.name)
-    return _show(result, as_json=words.json)
+        result = down.run(world, typed.name)
+    return _show(result, as_json=typed.json)
 
 
-def _ps(words: argparse.Namespace) -> int:
+def _ps(typed: argparse.Namespace) -> int:
     from launcher.commands import ps
 
     with _world() as world:
         result = ps.run(world)
-    return _show(result, as_json=words.json)
+    return _show(result, as_json=typed.json)
 
 
-def _logs(words: argparse.Namespace) -> int:
+def _logs(typed: argparse.Namespace) -> int:
     from launcher.commands import logs
 
     with _world() as world:
-        if not words.follow:
-            return _show(logs.run(world, words.name, lines=words.lines), as_json=words.json)
+        if not typed.follow:
+            return _show(logs.run(world, typed.name, lines=typed.lines), as_json=typed.json)
         with suppress(KeyboardInterrupt):  # how one leaves it
-            for line in logs.follow(world, words.name, lines=words.lines):
-                if not _print(json.dumps({"line": line}) if words.json else line):
+            for line in logs.follow(world, typed.name, lines=typed.lines):
+                if not _print(json.dumps({"line": line}) if typed.json else line):
                     break
     return 0
 
 
-def _plan(words: argparse.Namespace) -> int:
+def _plan(typed: argparse.Namespace) -> int:
     from launcher.commands import plan
 
     with _world() as world:
-        result = plan.run(world, _spec(words), _inventory(words.on))
-    return _show(result, as_json=words.json)
+        result = plan.run(world, _spec(typed), _inventory(typed.on))
+    return _show(result, as_json=typed.json)
 
 
-def _gpus(words: argparse.Namespace) -> int:
+def _gpus(typed: argparse.Namespace) -> int:
     from launcher.commands import gpus
 
-    return _show(gpus.run(_inventory(None)), as_json=words.json)
+    return _show(gpus.run(_inventory(None)), as_json=typed.json)
 
 
-def _models(words: argparse.Namespace) -> int:
+def _models(typed: argparse.Namespace) -> int:
     from launcher.commands import models
 
     with _world() as world:
-        result = models.run(world, _inventory(words.on))
-    return _show(result, as_json=words.json)
+        result = models.run(world, _inventory(typed.on))
+    return _show(result, as_json=typed.json)
 
 
-def _chat(words: argparse.Namespace) -> int:
+def _chat(typed: argparse.Namespace) -> int:
     from launcher.commands import chat
 
     with _world() as world:
-        where = chat.endpoint(world, words.model)
+        where = chat.endpoint(world, typed.model)
     if not sys.stdin.isatty():
-        return _show(chat.run(where, sys.stdin.read()), as_json=words.json)
-    if words.json:
+        return _show(chat.run(where, sys.stdin.read()), as_json=typed.json)
+    if typed.json:
         raise LauncherError("with --json the question comes on stdin", hint='echo "What is 2 + 2?" | launcher chat --json')
     _tell(f"Talking to {where.model}: ^C stops an answer, ^D ends.")
     for piece in chat.talk(where, lambda: input("> ")):
@@ -170,22 +169,38 @@ def _chat(words: argparse.Namespace) -> int:
     return 0
 
 
-def _wires(words: argparse.Namespace) -> int:
+def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
 
     with _world() as world:
         result = wires.run(world, TARGETS)
-    return _show(result, as_json=words.json)
+    return _show(result, as_json=typed.json)
 
 
-def _unwire(words: argparse.Namespace) -> int:
+def _unwire(typed: argparse.Namespace) -> int:
     from launcher.commands import unwire
     from launcher.wiring.registry import TARGETS
 
     with _world() as world:
         result = unwire.run(world, TARGETS)
-    return _show(result, as_json=words.json)
+    return _show(result, as_json=typed.json)
+
+
+_VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
+    {
+        "up": _up,
+        "down": _down,
+        "ps": _ps,
+        "logs": _logs,
+        "chat": _chat,
+        "plan": _plan,
+        "gpus": _gpus,
+        "models": _models,
+        "wires": _wires,
+        "unwire": _unwire,
+    }
+)
 
 
 # -- from words to values --
@@ -233,11 +248,11 @@ def _inventory(on: str | None) -> "Inventory":
     return machines.inventory_on(on) if on else host.inventory(os.environ)
 
 
-def _spec(words: argparse.Namespace) -> "ServerSpec":
+def _spec(typed: argparse.Namespace) -> "ServerSpec":
     from launcher.server import ServerSpec
 
     return ServerSpec(
-        model=words.model or "", engine=words.engine, variant=words.variant, context=words.context, gpus=words.gpus or ()
+        model=typed.model or "", engine=typed.engine, variant=typed.variant, context=typed.context, gpus=typed.gpus or ()
     )
 
 
@@ -290,139 +305,9 @@ def _fault(fault: LauncherError, *, as_json: bool) -> int:
     return KNOWN_FAULT
 
 
-def _usage(error: "_UsageError", *, as_json: bool) -> int:
+def _usage(error: words.UsageError, *, as_json: bool) -> int:
     if as_json:
         _print(json.dumps({"error": {"message": str(error), "hint": error.help_line}}, ensure_ascii=False))
     else:
         _tell(f"error: {error}\nhint:  {error.help_line}")
     return WRONG_USAGE
-
-
-# -- the words --
-
-
-@dataclass
-class _UsageError(Exception):
-    """Words that do not parse; `help_line` is what to type to see which do."""
-
-    message: str
-    help_line: str
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argparse parser that raises, so that `main` alone ends the program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(message, f"{self.prog} --help")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="launcher", description=_ABOUT, epilog=_CODES, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"launcher {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    up = _verb(verbs, "up", _up, "serve a model, prove it and tell the agents about it")
-    _add_model(up)
-    _add_choice(up)
-    up.add_argument(
-        "--config-file",
-        type=Path,
-        metavar="FILE",
-        help="the config.toml to write (./config.toml, else our own)",
-    )
-    up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
-    up.add_argument("--no-wire", action="store_true", help="write no agent's files")
-    up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
-    up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
-    up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
-    up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
-    down = _verb(verbs, "down", _down, "stop a model, or all, and leave nothing behind")
-    down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
-    _verb(verbs, "ps", _ps, "what was started here, and how it is")
-    logs = _verb(verbs, "logs", _logs, "what an engine wrote")
-    logs.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that runs)")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes from now on")
-    logs.add_argument(
-        "-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="start with the last N lines (default: 200)"
-    )
-    chat = _verb(verbs, "chat", _chat, "talk to the model in the terminal")
-    _add_model(chat)
-    plan = _verb(verbs, "plan", _plan, "what would run, and why; on another machine with --on")
-    _add_model(plan)
-    _add_choice(plan)
-    _add_on(plan)
-    _verb(verbs, "gpus", _gpus, "the GPUs here, and who holds their memory")
-    models = _verb(verbs, "models", _models, "the models there are, and which run here")
-    _add_on(models)
-    _verb(verbs, "wires", _wires, "which agents were told about the model")
-    _verb(verbs, "unwire", _unwire, "give the agents' files back as they were")
-    return parser
-
-
-_ABOUT = "From a bare machine to a working local model behind a coding agent, with one command: launcher up"
-_CODES = (
-    "Exit codes: 0 done, 1 a known fault, 2 wrong usage, 130 interrupted. "
-    "Everything is kept in LAUNCHER_HOME (default: ~/.local/share/model-launcher)."
-)
-
-
-def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
-    parser.set_defaults(verb=run)
-    return parser
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `launcher models` lists")
-
-
-def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", type=_engine, metavar="NAME", help="serve with this engine")
-    parser.add_argument("--variant", metavar="NAME", help="a variant of the profile (bf16, fp8, ...)")
-    parser.add_argument("--context", type=_context, metavar="TOKENS", help="the context length, as 65536 or 64k")
-    parser.add_argument("--gpus", type=_indexes, metavar="LIST", help="use only these GPUs, as 0,1")
-
-
-def _add_on(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--on", metavar="MACHINE", help="2xA100-80GB, RTX-4090, 2xNAME:48GiB, or a file made by `gpus --json`")
-
-
-def _engine(text: str) -> str:
-    from launcher.engines.registry import ENGINES
-
-    if text not in ENGINES:
-        raise argparse.ArgumentTypeError(f"unknown engine {text!r}; known: {', '.join(ENGINES)}")
-    return text
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return number
-
-
-def _path(text: str) -> Path:
-    # A quoted ~, or the one in --config-file=~/x, has not been through the shell's hands.
-    return Path(text).expanduser()
-
-
-def _context(text: str) -> int:
-    digits, factor = (text[:-1], 1024) if text.lower().endswith("k") else (text, 1)
-    if not digits.isdecimal() or int(digits) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens such as 65536 or 64k")
-    return int(digits) * factor
-
-
-def _indexes(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPU numbers such as 0,1")
-    return tuple(sorted({int(part) for part in parts}))

@@ -19,11 +19,11 @@ LAYERS = (
         "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "tail",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "down", "gpus", "logs", "models", "plan", "ps", "unwire", "up", "up_result", "wires",
     )}),
-    ("surface", {"screen", "cli", "__main__"}),
+    ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
 
 # Run by an engine's interpreter, never imported.

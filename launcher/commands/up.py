@@ -4,32 +4,26 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from launcher import keys, lock, ports, probe, processes, store
+from launcher import keys, lock, ports, probe, store
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
 from launcher.commands.up_result import DryRunResult, UpResult
-from launcher.deciding import command_of, decide, refusal, with_a_gpu
+from launcher.deciding import command_of, with_a_gpu
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
-from launcher.engines.base import Site
 from launcher.errors import LauncherError
-from launcher.gpu import Inventory
-from launcher.launching import Launch, Proven, launch, stop
+from launcher.launching import Proven, stop
 from launcher.llm import LLMConfig
 from launcher.plan import Plan
 from launcher.planner import AGENT_CONTEXT
 from launcher.server import Server, ServerSpec, serves, state_now
+from launcher.serving import plan_now, running_now, serve
 from launcher.stopwatch import Stopwatch
 from launcher.wiring import apply
 from launcher.wiring.apply import Fault, Proposal
 from launcher.wiring.base import Place, Target
 from launcher.world import World
-
-# How long the driver may take to give a stopped engine's memory back (seconds), and what is noise in it (bytes).
-MEMORY_BACK = 60.0
-MEMORY_NOISE = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +39,8 @@ class UpRequest:
 
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
     """What `run` would do, without touching anything."""
-    running = _running(world)
-    plan = _plan(world, _as_it_runs(request.spec, running), running)
+    running = running_now(world)
+    plan = plan_now(world, _as_it_runs(request.spec, running), running)
     port = _port(world, request, running)
     key = keys.read(world.home.key) or "sk-local-new"
     endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
@@ -96,9 +90,9 @@ def _up(world: World, request: UpRequest) -> UpResult:
     watch = Stopwatch(world.progress)
     world = replace(world, progress=watch)
     watch.phase("plan")
-    running = _running(world)
+    running = running_now(world)
     asked = _as_it_runs(request.spec, running)
-    plan = _plan(world, asked, running)
+    plan = plan_now(world, asked, running)
     spec = replace(asked, model=plan.profile.name)
     port = _port(world, request, running)
     key = keys.ensure(world.home.key)
@@ -107,7 +101,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
     _refuse_faults(_propose(world, request, plan, expected))
     if running and (proven := _still_good(world, asked, running, expected)):
         return _told(world, request, plan, proven, watch, replaced="", already=True)
-    proven = _serve(world, spec, plan, port=port, key=key, running=running)
+    proven = serve(world, spec, plan, port=port, key=key, running=running)
     try:
         store.want(world.home, spec)
         store.keep_port(world.home, port)
@@ -170,26 +164,6 @@ def _as_it_runs(asked: ServerSpec, running: Server | None) -> ServerSpec:
     return replace(running.spec, engine=running.engine, variant=running.variant, context=running.context, gpus=running.gpus)
 
 
-def _running(world: World) -> Server | None:
-    """The server that has the address now, or whose processes at least are still there."""
-    for server in store.seen(world.home):
-        if server.handle and world.runner.processes(server.handle):
-            return server
-    return None
-
-
-def _plan(world: World, spec: ServerSpec, running: Server | None) -> Plan:
-    """The plan on this machine as it is once the server that runs now has made room."""
-    inventory = world.inventory()
-    if running and running.handle:
-        pids = world.runner.processes(running.handle)
-        inventory = inventory.without(set(pids), processes.resident(pids), dict.fromkeys(running.gpus, running.claim))
-    outcome = decide(world, spec, inventory)
-    if isinstance(outcome, Plan):
-        return outcome
-    raise refusal(outcome)
-
-
 def _port(world: World, request: UpRequest, running: Server | None) -> int:
     """The one address: chosen once, then kept, since agents know it."""
     port = request.port or store.port(world.home)
@@ -224,61 +198,6 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
     except LauncherError as fault:
         world.progress.say(f"{running.name} runs but does not answer ({fault.message}): it is started again")
         return None
-
-
-def _serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, running: Server | None) -> Proven:
-    """Prepare everything, make room, start and prove; if that fails, what ran before comes back."""
-    what = _prepare(world, spec, plan, port=port, key=key)
-    if running is None:
-        return launch(what)
-    reason = "it is started anew" if running.name == spec.model else f"{spec.model} takes its place"
-    world.progress.say(f"{running.name} is stopped: {reason}")
-    stop(world, running)
-    try:
-        _wait_for_memory(world, plan)
-        return launch(what)
-    except LauncherError as fault:
-        raise _bring_back(world, running, key, fault) from None
-
-
-def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
-    ready = world.prepare(plan, world.progress)
-    return Launch(
-        spec=spec,
-        plan=plan,
-        site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
-        environment=ready.environment,
-        engine=world.engines[plan.engine],
-        home=world.home,
-        runner=world.runner,
-        progress=world.progress,
-    )
-
-
-def _bring_back(world: World, old: Server, key: str, fault: LauncherError) -> LauncherError:
-    """Serve again what ran before, where it ran, and the error that tells both."""
-    port = urlsplit(old.base_url).port or ports.FIRST
-    world.progress.say(f"{fault.message}: {old.name} is started again")
-    try:
-        launch(_prepare(world, old.spec, _plan(world, old.spec, None), port=port, key=key))
-        store.want(world.home, old.spec)
-    except LauncherError as again:
-        return LauncherError(f"{fault.message}; and {old.name} did not come back: {again.message}", hint=fault.hint)
-    return LauncherError(f"{fault.message}; {old.name} serves again", hint=fault.hint)
-
-
-def _wait_for_memory(world: World, plan: Plan) -> None:
-    """Until the GPUs are as free as the plan takes them to be: the driver needs a moment after an engine's end."""
-    wanted = {gpu.index: gpu.free - MEMORY_NOISE for gpu in plan.gpus}
-    deadline = time.monotonic() + MEMORY_BACK
-    while wanted and not _has_room(world.inventory(), wanted):
-        if time.monotonic() > deadline:
-            raise LauncherError("the GPU's memory did not come back", hint="`launcher gpus` shows who holds it")
-        time.sleep(0.5)
-
-
-def _has_room(inventory: Inventory, wanted: Mapping[int, int]) -> bool:
-    return all(gpu.free >= wanted.get(gpu.index, 0) for gpu in inventory.gpus)
 
 
 def _place(world: World, request: UpRequest) -> Place:

@@ -1,0 +1,94 @@
+"""One model at the one address: what runs now, what would run, and the change from the one to the other."""
+
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from launcher import ports, processes, store
+from launcher.deciding import decide, refusal
+from launcher.engines.base import Site
+from launcher.errors import LauncherError
+from launcher.gpu import Inventory
+from launcher.launching import Launch, Proven, launch, stop
+from launcher.plan import Plan
+from launcher.server import Server, ServerSpec
+from launcher.world import World
+
+# How long the driver may take to give a stopped engine's memory back (seconds), and what is noise in it (bytes).
+MEMORY_BACK = 60.0
+MEMORY_NOISE = 256 << 20
+
+
+def running_now(world: World) -> Server | None:
+    """The server that has the address now, or whose processes at least are still there."""
+    for server in store.seen(world.home):
+        if server.handle and world.runner.processes(server.handle):
+            return server
+    return None
+
+
+def plan_now(world: World, spec: ServerSpec, running: Server | None) -> Plan:
+    """The plan on this machine as it is once the server that runs now has made room."""
+    inventory = world.inventory()
+    if running and running.handle:
+        pids = world.runner.processes(running.handle)
+        inventory = inventory.without(set(pids), processes.resident(pids), dict.fromkeys(running.gpus, running.claim))
+    outcome = decide(world, spec, inventory)
+    if isinstance(outcome, Plan):
+        return outcome
+    raise refusal(outcome)
+
+
+def serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, running: Server | None) -> Proven:
+    """Prepare everything, make room, start and prove; if that fails, what ran before comes back."""
+    what = _prepare(world, spec, plan, port=port, key=key)
+    if running is None:
+        return launch(what)
+    reason = "it is started anew" if running.name == spec.model else f"{spec.model} takes its place"
+    world.progress.say(f"{running.name} is stopped: {reason}")
+    stop(world, running)
+    try:
+        _wait_for_memory(world, plan)
+        return launch(what)
+    except LauncherError as fault:
+        raise _bring_back(world, running, key, fault) from None
+
+
+def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
+    ready = world.prepare(plan, world.progress)
+    return Launch(
+        spec=spec,
+        plan=plan,
+        site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
+        environment=ready.environment,
+        engine=world.engines[plan.engine],
+        home=world.home,
+        runner=world.runner,
+        progress=world.progress,
+    )
+
+
+def _bring_back(world: World, old: Server, key: str, fault: LauncherError) -> LauncherError:
+    """Serve again what ran before, where it ran, and the error that tells both."""
+    port = urlsplit(old.base_url).port or ports.FIRST
+    world.progress.say(f"{fault.message}: {old.name} is started again")
+    try:
+        launch(_prepare(world, old.spec, plan_now(world, old.spec, None), port=port, key=key))
+        store.want(world.home, old.spec)
+    except LauncherError as again:
+        return LauncherError(f"{fault.message}; and {old.name} did not come back: {again.message}", hint=fault.hint)
+    return LauncherError(f"{fault.message}; {old.name} serves again", hint=fault.hint)
+
+
+def _wait_for_memory(world: World, plan: Plan) -> None:
+    """Until the GPUs are as free as the plan takes them to be: the driver needs a moment after an engine's end."""
+    wanted = {gpu.index: gpu.free - MEMORY_NOISE for gpu in plan.gpus}
+    deadline = time.monotonic() + MEMORY_BACK
+    while wanted and not _has_room(world.inventory(), wanted):
+        if time.monotonic() > deadline:
+            raise LauncherError("the GPU's memory did not come back", hint="`launcher gpus` shows who holds it")
+        time.sleep(0.5)
+
+
+def _has_room(inventory: Inventory, wanted: Mapping[int, int]) -> bool:
+    return all(gpu.free >= wanted.get(gpu.index, 0) for gpu in inventory.gpus)

@@ -1,0 +1,136 @@
+"""The words that may be typed: verbs, options and what each must look like."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from launcher import __version__
+
+
+@dataclass
+class UsageError(Exception):
+    """Words that do not parse; `help_line` is what to type to see which do."""
+
+    message: str
+    help_line: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser that raises, so that `main` alone ends the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"{self.prog} --help")
+
+
+def parser() -> "_Parser":
+    """What may be typed; raises UsageError instead of ending the program."""
+    root = _Parser(prog="launcher", description=_ABOUT, epilog=_CODES, allow_abbrev=False)
+    root.add_argument("--version", action="version", version=f"launcher {__version__}")
+    verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
+    up = _verb(verbs, "up", "serve a model, prove it and tell the agents about it")
+    _add_model(up)
+    _add_choice(up)
+    up.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="the config.toml to write (./config.toml, else our own)",
+    )
+    up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
+    up.add_argument("--no-wire", action="store_true", help="write no agent's files")
+    up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
+    up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
+    up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
+    up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
+    down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
+    down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
+    _verb(verbs, "ps", "what was started here, and how it is")
+    logs = _verb(verbs, "logs", "what an engine wrote")
+    logs.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that runs)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes from now on")
+    logs.add_argument(
+        "-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="start with the last N lines (default: 200)"
+    )
+    chat = _verb(verbs, "chat", "talk to the model in the terminal")
+    _add_model(chat)
+    plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
+    _add_model(plan)
+    _add_choice(plan)
+    _add_on(plan)
+    _verb(verbs, "gpus", "the GPUs here, and who holds their memory")
+    models = _verb(verbs, "models", "the models there are, and which run here")
+    _add_on(models)
+    _verb(verbs, "wires", "which agents were told about the model")
+    _verb(verbs, "unwire", "give the agents' files back as they were")
+    return root
+
+
+_ABOUT = "From a bare machine to a working local model behind a coding agent, with one command: launcher up"
+_CODES = (
+    "Exit codes: 0 done, 1 a known fault, 2 wrong usage, 130 interrupted. "
+    "Everything is kept in LAUNCHER_HOME (default: ~/.local/share/model-launcher)."
+)
+
+
+def _verb(verbs: Any, name: str, about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `launcher models` lists")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", type=_engine, metavar="NAME", help="serve with this engine")
+    parser.add_argument("--variant", metavar="NAME", help="a variant of the profile (bf16, fp8, ...)")
+    parser.add_argument("--context", type=_context, metavar="TOKENS", help="the context length, as 65536 or 64k")
+    parser.add_argument("--gpus", type=_indexes, metavar="LIST", help="use only these GPUs, as 0,1")
+
+
+def _add_on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", metavar="MACHINE", help="2xA100-80GB, RTX-4090, 2xNAME:48GiB, or a file made by `gpus --json`")
+
+
+def _engine(text: str) -> str:
+    from launcher.engines.registry import ENGINES
+
+    if text not in ENGINES:
+        raise argparse.ArgumentTypeError(f"unknown engine {text!r}; known: {', '.join(ENGINES)}")
+    return text
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def _path(text: str) -> Path:
+    # A quoted ~, or the one in --config-file=~/x, has not been through the shell's hands.
+    return Path(text).expanduser()
+
+
+def _context(text: str) -> int:
+    digits, factor = (text[:-1], 1024) if text.lower().endswith("k") else (text, 1)
+    if not digits.isdecimal() or int(digits) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens such as 65536 or 64k")
+    return int(digits) * factor
+
+
+def _indexes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPU numbers such as 0,1")
+    return tuple(sorted({int(part) for part in parts}))
