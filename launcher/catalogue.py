@@ -1,7 +1,7 @@
-"""The profiles on this machine, by name."""
+"""The profiles on this machine, by name: those that are shipped, and over them the user's own."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher import profile
@@ -17,22 +17,33 @@ def shipped() -> Path:
     return inside if inside.is_dir() else _HERE.parent / "profiles"
 
 
-def names(folder: Path) -> tuple[str, ...]:
-    """The names that users may type."""
-    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+def paths(folders: Sequence[Path]) -> Mapping[str, Path]:
+    """The file of each profile, by name; a later folder's hides an earlier one's of the same name."""
+    found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    return {name: found[name] for name in sorted(found)}
 
 
-def load(folder: Path, name: str) -> Profile:
+def load(folders: Sequence[Path], name: str) -> Profile:
     """The profile called `name`; raises LauncherError with the closest names if there is none."""
-    known = names(folder)
+    known = paths(folders)
     if name not in known:
-        closest = difflib.get_close_matches(name.lower().rpartition("/")[2], known, n=3, cutoff=0.4)
+        closest = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
         hint = f"closest: {', '.join(closest)}" if closest else f"known: {', '.join(known)}"
-        raise LauncherError(f"there is no model called {name!r}", hint=f"{hint}; `launcher models` lists all")
-    path = folder / f"{name}.toml"
-    return profile.parse(path.read_text(encoding="utf-8"), name=name, where=str(path))
+        raise LauncherError(f"there is no model called {name!r}", hint=f"{hint}; or ORGANISATION/MODEL of the hub, or ./FOLDER")
+    return read(known[name])
 
 
-def load_all(folder: Path) -> Mapping[str, Profile]:
+def read(path: Path) -> Profile:
+    """The profile in a file; raises LauncherError for a file that cannot be read, or is faulty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LauncherError(f"cannot read {path}: {error.strerror}", hint="name the TOML file of a profile") from None
+    except UnicodeDecodeError:
+        raise LauncherError(f"{path} is not a text in UTF-8", hint="name the TOML file of a profile") from None
+    return profile.parse(text, name=path.stem, where=str(path))
+
+
+def load_all(folders: Sequence[Path]) -> Mapping[str, Profile]:
     """Every profile, by name."""
-    return {name: load(folder, name) for name in names(folder)}
+    return {name: read(path) for name, path in paths(folders).items()}

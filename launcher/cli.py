@@ -209,7 +209,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
 @contextmanager
 def _world() -> Iterator["World"]:
     """Everything outside, with a screen on stderr while the work goes on."""
-    from launcher import catalogue, preparing, screen
+    from launcher import catalogue, model_facts, preparing, screen
     from launcher.engines.registry import ENGINES
     from launcher.runners import local
     from launcher.world import World
@@ -221,9 +221,10 @@ def _world() -> Iterator["World"]:
             env=os.environ,
             user_home=user_home,
             cwd=cwd,
-            profiles=catalogue.shipped(),
+            profiles=(catalogue.shipped(), home.profiles),
             engines=ENGINES,
             inventory=lambda: _inventory(None),
+            facts=lambda weights: model_facts.read(weights, progress=progress, env=os.environ),
             expect=lambda plan: preparing.expect(home, os.environ, ENGINES, plan),
             prepare=lambda plan, progress: preparing.prepare(home, os.environ, ENGINES, plan, progress),
             runner=local,

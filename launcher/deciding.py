@@ -1,18 +1,25 @@
-"""Which plan a person's words mean on a machine: the model by its name or the best that suits, and why not."""
+"""Which plan a person's words mean on a machine: the model that is named or the best that suits, and why not."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
 
 from launcher import catalogue, planner, ports, store
 from launcher.command import Command
+from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
 from launcher.gpu import Inventory
 from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
-from launcher.profile import CPU, Profile
+from launcher.profile import CPU, Profile, Variant
+from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.server import ServerSpec
 from launcher.world import World
 
 # Machines that people have or rent, the smallest first: what an agent's model would need, if this one is too small for it.
 _LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesNotFit:
@@ -27,8 +34,8 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
     if spec.gpus:
         inventory = inventory.only(set(spec.gpus))
     wish = Wish(context=spec.context, engine=spec.engine, variant=spec.variant)
-    if spec.model:
-        profile = catalogue.load(world.profiles, spec.model)
+    if reference := spec.origin or spec.model:
+        profile = find(world, reference)
         _refuse_variant(profile, spec.variant)
         return planner.plan(profile, inventory, world.engines, wish)
     profiles = catalogue.load_all(world.profiles)
@@ -44,6 +51,61 @@ def _refuse_variant(profile: Profile, variant: str | None) -> None:
     known = [each.name for each in profile.variants]
     if variant not in {None, *known}:
         raise LauncherError(f"{profile.name} has no variant {variant!r}", hint=f"it has {', '.join(known)}")
+
+
+def find(world: World, reference: str) -> Profile:
+    """The profile that a person means by a name, a repository of the hub or a folder; derived where there is none.
+
+    Raises LauncherError for what does not exist, or cannot be served.
+    """
+    weights = place(world, reference)
+    if weights is None:
+        return catalogue.load(world.profiles, reference)
+    if isinstance(weights, HubWeights) and (profile := served_from(world, weights.repo)):
+        return profile
+    return derive(world.facts(weights))
+
+
+def meant(world: World, spec: ServerSpec) -> ServerSpec:
+    """The same in words that say it wherever one stands: as the record of its server would, without asking the hub for it."""
+    weights = place(world, spec.model)
+    if weights is None:
+        return spec
+    if isinstance(weights, HubWeights) and (profile := served_from(world, weights.repo)):
+        return replace(spec, model=profile.name, origin=profile.origin)
+    return replace(spec, model=served_name(weights), origin=where(weights))
+
+
+def place(world: World, reference: str) -> HubWeights | LocalWeights | None:
+    """The folder or the repository that a person's words name; None if they are a profile's name."""
+    if reference.startswith((".", "/", "~")):
+        return LocalWeights(_folder(world, reference))
+    if "/" not in reference:
+        return None
+    if not _REPOSITORY.fullmatch(reference):
+        hint = f"a repository is ORGANISATION/MODEL; a folder begins with ./, / or ~: ./{reference}"
+        raise LauncherError(f"{reference!r} names neither a repository nor a folder", hint=hint)
+    return HubWeights(reference)
+
+
+def served_from(world: World, repository: str) -> Profile | None:
+    """The profile of which a variant is served from this repository, with only those variants."""
+    for profile in catalogue.load_all(world.profiles).values():
+        variants = tuple(each for each in profile.variants if _is_from(each, repository))
+        if variants:
+            return profile if variants == profile.variants else replace(profile, variants=variants, origin=repository)
+    return None
+
+
+def _folder(world: World, reference: str) -> Path:
+    """An absolute path without `..`, so that it means the same wherever it is read again."""
+    user = reference == "~" or reference.startswith("~/")
+    path = world.user_home / reference[2:] if user else world.cwd / reference
+    return path.resolve()
+
+
+def _is_from(variant: Variant, repository: str) -> bool:
+    return isinstance(variant.weights, HubWeights) and variant.weights.repo.lower() == repository.lower()
 
 
 def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
@@ -67,7 +129,8 @@ def what_would_do(outcome: DoesNotFit) -> str:
     """What a person can do about a plan that does not exist."""
     if CPU in outcome.profile.runs_on:
         return "free some memory, or ask for less with --context; `launcher models` lists what runs here"
-    return f"`launcher plan {outcome.profile.name} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
+    model = outcome.profile.origin or outcome.profile.name
+    return f"`launcher plan {model} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
 
 
 def with_a_gpu(world: World) -> str:

@@ -63,6 +63,11 @@ class Home:
         return self.root / "weights"
 
     @property
+    def profiles(self) -> Path:
+        """The user's own profiles, which hide those of the same name that are shipped."""
+        return self.root / "profiles"
+
+    @property
     def wired(self) -> Path:
         """What was written into agents' files, and what stood there before: one 0600 file for each."""
         return self.root / "wired"

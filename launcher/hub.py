@@ -1,7 +1,8 @@
-"""The door to the Hugging Face hub: `python -m launcher.hub REPO REVISION` fetches a repository into the hub's cache.
+"""The door to the Hugging Face hub: `python -m launcher.hub fetch REPO REVISION` fetches a repository into the hub's cache.
 
-It runs as a process of its own, since the client's downloads cannot be interrupted, and since it reads its settings (HF_HOME,
-HF_TOKEN, HF_ENDPOINT, ...) from the environment when it is imported. What it tells, it tells as lines of JSON.
+`facts` instead of `fetch` fetches only the small files that tell what kind of model it is. It runs as a process of its own,
+since the client's downloads cannot be interrupted, and since it reads its settings (HF_HOME, HF_TOKEN, HF_ENDPOINT, ...) from
+the environment when it is imported. What it tells, it tells as lines of JSON.
 """
 
 import errno
@@ -21,6 +22,15 @@ from launcher.errors import LauncherError
 
 # Lines a second.
 PACE = 4
+# What tells which kind of model a repository holds, and how large it is.
+FACTS = (
+    "config.json",
+    "model.safetensors.index.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "hf_quant_config.json",
+)
 LOGIN = "`hf auth login`"
 
 
@@ -29,9 +39,14 @@ def wanted(names: Iterable[str]) -> list[str]:
 
     Engines load what lies at the top. `consolidated` is Mistral's own layout of the same weights.
     """
-    top = [name for name in names if "/" not in name]
-    weights = next((found for kind in _WEIGHTS if (found := [name for name in top if kind(name)])), [])
+    weights = shards(names)
     return [*weights, *(name for name in names if _is_small(name))] if weights else []
+
+
+def shards(names: Iterable[str]) -> list[str]:
+    """The files with weights that an engine loads."""
+    top = [name for name in names if "/" not in name]
+    return next((found for kind in _WEIGHTS if (found := [name for name in top if kind(name)])), [])
 
 
 def is_whole(folder: Path) -> bool:
@@ -47,14 +62,39 @@ def is_whole(folder: Path) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Fetch, and tell the progress and the outcome on stdout."""
-    repo, revision = argv
+    what, repo, revision = argv
     try:
-        folder, checked = fetch(repo, revision or None, report=_Report())
+        if what == "facts":
+            folder, sizes = facts(repo, revision or None)
+            _tell({"folder": str(folder), "sizes": sizes})
+        else:
+            folder, checked = fetch(repo, revision or None, report=_Report())
+            _tell({"folder": str(folder), "checked": checked})
     except LauncherError as fault:
         _tell({"error": fault.message, "hint": fault.hint})
         return 1
-    _tell({"folder": str(folder), "checked": checked})
     return 0
+
+
+def facts(repo: str, revision: str | None) -> tuple[Path, Mapping[str, int]]:
+    """A folder in the hub's cache with the files of `FACTS` that the repository has, and the bytes of each file with weights.
+
+    No sizes where the hub cannot be asked and the cache answers. Raises LauncherError.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        with _faults(repo, revision):
+            files = HfApi().model_info(repo, revision=revision, files_metadata=True).siblings or []
+            sizes = {file.rfilename: file.size or 0 for file in files}
+            weights = shards(sizes)
+            if weights:
+                folder = snapshot_download(repo, revision=revision, allow_patterns=list(FACTS), tqdm_class=_bar(_nobody))
+                return Path(folder), {name: sizes[name] for name in weights}
+    except (OfflineModeIsEnabled, _Unreachable) as reason:
+        return _cached(repo, revision, reason, is_enough=lambda folder: (folder / "config.json").exists()), {}
+    raise _no_weights(repo)
 
 
 def fetch(repo: str, revision: str | None, *, report: Callable[[int, int], None]) -> tuple[Path, bool]:
@@ -69,11 +109,10 @@ def fetch(repo: str, revision: str | None, *, report: Callable[[int, int], None]
         with _faults(repo, revision):
             files = _list(repo, revision)
     except (OfflineModeIsEnabled, _Unreachable) as reason:
-        return _cached(repo, revision, reason), False
+        return _cached(repo, revision, reason, is_enough=is_whole), False
     names = wanted(files)
     if not names:
-        message = f"{repo} holds no weights that an engine can load"
-        raise LauncherError(message, hint="take a repository with .safetensors files")
+        raise _no_weights(repo)
     missing = sum(files[name] for name in names)
     _check_disk(repo, missing)
     try:
@@ -84,6 +123,14 @@ def fetch(repo: str, revision: str | None, *, report: Callable[[int, int], None]
     except _Unreachable as reason:
         message = f"the hub went away while {repo} was fetched: {reason}"
         raise LauncherError(message, hint="try again: what is there is kept") from None
+
+
+def _no_weights(repo: str) -> LauncherError:
+    return LauncherError(f"{repo} holds no weights that an engine can load", hint="take a repository with .safetensors files")
+
+
+def _nobody(_done: int) -> None:
+    """Small files: nobody waits for them."""
 
 
 class _Unreachable(Exception):  # noqa: N818  # never leaves this module
@@ -130,7 +177,7 @@ def _check_disk(repo: str, missing: int) -> None:
     disk.check(f"fetching {repo}", needs=missing, free=disk.free_bytes(cache), path=cache, hint=hint)
 
 
-def _cached(repo: str, revision: str | None, reason: Exception) -> Path:
+def _cached(repo: str, revision: str | None, reason: Exception, *, is_enough: Callable[[Path], bool]) -> Path:
     """What an earlier run or another program fetched, where the hub cannot be asked."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -138,7 +185,7 @@ def _cached(repo: str, revision: str | None, reason: Exception) -> Path:
     try:
         small = ["config.json", "tokenizer*.json"]
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=small))
-        if is_whole(folder):
+        if is_enough(folder):
             return folder
     except LocalEntryNotFoundError:
         pass

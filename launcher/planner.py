@@ -24,6 +24,8 @@ STEP = 1_024
 SESSIONS = 2
 # How much longer than native a window must be before YaRN is worth it.
 WORTH_STRETCHING = 1.5
+# What CPUs are given: the engine's kernels for quantised weights are the GPUs'.
+SIXTEEN_BIT = frozenset({"bf16", "fp16"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _on_gpus(candidate: Candidate, gpus: tuple[Gpu, ...]) -> tuple[Plan | None, 
     if lowest < needed:
         return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
     tensor = len(gpus)
-    weights = memory.weights(architecture, variant.precision, tensor)
+    weights = _weights(candidate, tensor)
     # Every rank gets the same share, so the GPU with the least free memory decides.
     tightest = min(gpus, key=lambda gpu: gpu.free)
     budget = candidate.engine.gpu_budget(architecture, tightest, weights=weights, tensor=tensor)
@@ -164,11 +166,22 @@ def _on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, st
     if CPU not in profile.runs_on:
         found = f" ({', '.join(inventory.unsupported)}: not supported)" if inventory.unsupported else ""
         return None, f"needs an NVIDIA GPU, and there is none here{found}"
-    weights = memory.weights(profile.architecture, candidate.variant.precision, 1)
+    if candidate.variant.precision not in SIXTEEN_BIT:
+        return None, f"quantised weights ({candidate.variant.name}) are served on GPUs only"
+    weights = _weights(candidate, 1)
     budget = candidate.engine.cpu_budget(inventory, weights=weights)
     made, reason = _filled(candidate, (), weights, budget, where="this machine's memory")
     # The host's memory is everybody's: no more of it than the sessions need.
     return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CPU], SESSIONS)), reason
+
+
+def _weights(candidate: Candidate, tensor: int) -> int:
+    """Bytes of the weights on each rank; where the files' exact size is known, the model's facts only tell how it is split."""
+    architecture, variant = candidate.profile.architecture, candidate.variant
+    modelled = memory.weights(architecture, variant.precision, tensor)
+    if variant.size is None:
+        return modelled
+    return round(modelled * variant.size / memory.weights(architecture, variant.precision, 1))
 
 
 def _filled(
@@ -239,7 +252,7 @@ def _notes(plan: Plan, rejections: list[Rejection]) -> tuple[str, ...]:
             f"{plan.context:,} tokens of context prove the path and are too few for work: OpenHands' newer releases load no "
             f"model under {AGENT_CONTEXT:,}, those up to 0.62 do"
         )
-    return tuple(notes)
+    return (*notes, *plan.profile.notes)
 
 
 def _dotted(compute: tuple[int, int]) -> str:

@@ -23,6 +23,7 @@ def expect(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], pl
 
 def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], plan: Plan, progress: Progress) -> Prepared:
     """Install and fetch what is missing; raises LauncherError with what stood in the way."""
+    weights.check(plan.variant.weights)
     progress.phase("environment")
     build = environments.build_for(engines[plan.engine], plan.build)
     environment = environments.ensure(home, build, progress=progress, env=env)

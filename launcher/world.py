@@ -1,13 +1,15 @@
 """All that lies outside, in one value: what a command may look at, run and write. Tests pass in another one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.derive import Facts
 from launcher.engines.base import Engine
 from launcher.gpu import Inventory
 from launcher.home import Home
 from launcher.plan import Plan
+from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.progress import Progress
 from launcher.runners.base import Runner
 
@@ -26,17 +28,19 @@ class World:
     """The doors to everything outside.
 
     `inventory` looks at the hardware each time it is called; `expect` says where a plan's environment and weights will be, and
-    `prepare` brings them there; `env` is the user's environment; `user_home` is where agents keep
-    their files and `cwd` where the user stands; `profiles` is the folder of profiles.
+    `prepare` brings them there; `facts` reads what a repository or a folder tells of its model; `env` is the user's
+    environment; `user_home` is where agents keep their files and `cwd` where the user stands; `profiles` are the folders of
+    profiles, the user's own last.
     """
 
     home: Home
     env: Mapping[str, str]
     user_home: Path
     cwd: Path
-    profiles: Path
+    profiles: Sequence[Path]
     engines: Mapping[str, Engine]
     inventory: Callable[[], Inventory]
+    facts: Callable[[HubWeights | LocalWeights], Facts]
     expect: Callable[[Plan], Prepared]
     prepare: Callable[[Plan, Progress], Prepared]
     runner: Runner

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.models_for_tests import tiny_folder
+
 ROOT = Path(__file__).parent.parent
 NO_GPU = "needs an NVIDIA GPU, and there is none here"
 
@@ -17,7 +19,7 @@ def launcher(
     tmp_path: Path, *words: str, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the launcher in a folder of its own; without a GPU, whatever this machine has."""
-    home = {"LAUNCHER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    home = {"LAUNCHER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, "-m", "launcher", *words],
         cwd=tmp_path,
@@ -56,6 +58,10 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
     ("words", "message", "hint"),
     [
         pytest.param(["up", "smolm2"], "there is no model called 'smolm2'", "closest: smollm2-135m", id="an unknown model"),
+        pytest.param(["plan", "./none"], "none does not exist", "a folder with config.json", id="a folder that is not there"),
+        pytest.param(
+            ["plan", "org/none"], "HF_HUB_OFFLINE is set, and org/none is not in the cache", "HF_HUB_OFFLINE", id="offline"
+        ),
         pytest.param(["up", "openhands-lm-32b"], NO_GPU, "--on", id="a model that needs a GPU"),
         pytest.param(["up", "--gpus", "7"], "there is no GPU 7", "launcher gpus", id="a GPU that is not there"),
         pytest.param(["up", "--context", "16k"], "context ends at 8,192", "launcher models", id="a context beyond the model's"),
@@ -107,6 +113,16 @@ def test_a_plan_for_another_machine_is_whole(tmp_path: Path) -> None:
     assert plan["memory"]["kv_tokens"] >= 2 * plan["context"]
     assert "--tensor-parallel-size 2" in plan["command"]
     assert "VLLM_API_KEY=****" in plan["command"]
+
+
+def test_a_folder_is_planned_like_a_profile(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "My-Model")
+    done = launcher(tmp_path, "plan", "./My-Model", "--on", "RTX-4090", "--json")
+    plan = json.loads(done.stdout)
+    assert (done.returncode, plan["model"], plan["variant"], plan["context"]) == (0, "my-model", "bf16", 32_768)
+    assert f"--model {tmp_path / 'My-Model'} --served-model-name my-model" in plan["command"]
+    assert any("no profile describes this model" in note for note in plan["notes"])
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_plan_that_does_not_fit_says_why_and_ends_with_1(tmp_path: Path) -> None:

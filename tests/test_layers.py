@@ -12,12 +12,15 @@ LAYERS = (
     ("words", {"errors", "progress", "__init__"}),
     ("values", {"gpu", "command", "endpoint", "llm", "architecture", "profile_weights", "memory", "profile", "plan"}),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
-    ("decisions", {"planner", "diagnosis", "machines", "engines.vllm", "wiring.openhands_profile", "wiring.openhands_toml"}),
+    ("decisions", {
+        "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "wiring.openhands_profile",
+        "wiring.openhands_toml",
+    }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
-        "wiring.diff", "wiring.records", "staging", "hub", "tail",
+        "wiring.diff", "wiring.records", "staging", "hub", "local_model", "model_facts", "tail",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (

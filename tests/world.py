@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from launcher import catalogue
+from launcher import catalogue, model_facts
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm
@@ -69,15 +69,15 @@ class Told:
     def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
 
 
-def profiles(folder: Path, *names: str, context: int = 8192) -> Path:
-    """A folder of profiles, alike but for their names; `context` is their window."""
+def profiles(folder: Path, *names: str, context: int = 8192) -> tuple[Path]:
+    """The folder of profiles, alike but for their names; `context` is their window."""
     folder.mkdir(exist_ok=True)
     text = (catalogue.shipped() / "smollm2-135m.toml").read_text()
     for name in names:
         (folder / f"{name}.toml").write_text(
             re.sub(r"max_position_embeddings = \d+", f"max_position_embeddings = {context}", text)
         )
-    return folder
+    return (folder,)
 
 
 def little_world(
@@ -101,6 +101,7 @@ def little_world(
         profiles=profiles(root / "profiles", *models, context=context),
         engines={"vllm": engine or StubEngine()},
         inventory=lambda: machine(ram=16),
+        facts=lambda weights: model_facts.read(weights, progress=Told(), env={}),
         expect=lambda _: prepared,
         prepare=prepare,
         runner=local,

@@ -9,7 +9,7 @@ from launcher import keys, lock, ports, probe, store
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
 from launcher.commands.up_result import DryRunResult, UpResult
-from launcher.deciding import command_of, with_a_gpu
+from launcher.deciding import command_of, meant, with_a_gpu
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.errors import LauncherError
@@ -40,7 +40,8 @@ class UpRequest:
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
     """What `run` would do, without touching anything."""
     running = running_now(world)
-    plan = plan_now(world, _as_it_runs(request.spec, running), running)
+    asked = meant(world, request.spec)
+    plan = plan_now(world, _as_it_runs(asked, running), running)
     port = _port(world, request, running)
     key = keys.read(world.home.key) or "sk-local-new"
     endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
@@ -48,7 +49,7 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
     return DryRunResult(
         plan=PlanResult(plan, command_of(world, plan, port)),
         proposal=proposal,
-        running=_fate(running, request.spec, plan),
+        running=_fate(running, asked, plan),
     )
 
 
@@ -91,9 +92,9 @@ def _up(world: World, request: UpRequest) -> UpResult:
     world = replace(world, progress=watch)
     watch.phase("plan")
     running = running_now(world)
-    asked = _as_it_runs(request.spec, running)
+    asked = _as_it_runs(meant(world, request.spec), running)
     plan = plan_now(world, asked, running)
-    spec = replace(asked, model=plan.profile.name)
+    spec = replace(asked, model=plan.profile.name, origin=plan.profile.origin)
     port = _port(world, request, running)
     key = keys.ensure(world.home.key)
     expected = Endpoint(model=spec.model, base_url=_address(port), api_key=key, context=plan.context)

@@ -24,6 +24,7 @@ from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
 from launcher.world import World
 from tests.machines_for_tests import machine
+from tests.models_for_tests import tiny_folder
 from tests.stub_engine import ANSWER
 from tests.world import StubEngine, Told, little_world, with_engine
 
@@ -104,6 +105,26 @@ def test_up_of_what_is_up_says_so_and_starts_nothing(world: World, port: int) ->
         assert (second.already, second.exit_code) == (True, 0)
     assert ps.run(world).rows[0].pid == pid
     assert not first.already
+
+
+def test_a_folder_is_served_under_its_name_and_found_again_by_a_bare_up(world: World, port: int) -> None:
+    tiny_folder(world.cwd / "My-Model")
+    first = up.run(world, request("./My-Model", port=port))
+    assert (first.endpoint.model, first.already) == ("my-model", False)
+    (server,) = store.seen(world.home)
+    assert (server.spec.model, server.spec.origin) == ("my-model", str(world.cwd / "My-Model"))
+    elsewhere = replace(world, cwd=world.user_home)
+    for again in (request("", port=port), request(f"{world.cwd}/My-Model", port=port)):
+        assert up.run(elsewhere, again).already
+    assert chat.run(chat.endpoint(world, "my-model"), "What is the capital of France?").answer == ANSWER
+    assert store.wanted(world.home) == ("my-model",)
+
+
+def test_a_bare_up_after_options_keeps_them_when_it_starts_again(world: World, port: int) -> None:
+    up.run(world, request(port=port, context=4096))
+    moved = up.run(world, request("", port=port + 1))
+    assert (moved.already, moved.endpoint.context) == (False, 4096)
+    assert store.seen(world.home)[0].spec.context == 4096
 
 
 def test_another_model_replaces_the_one_that_runs_after_saying_so(world: World, port: int) -> None:

@@ -13,7 +13,7 @@ from launcher.gpu import GIB, Inventory
 from launcher.plan import Plan, Wish
 from tests.machines_for_tests import machine
 
-PROFILES = catalogue.load_all(catalogue.shipped())
+PROFILES = catalogue.load_all([catalogue.shipped()])
 SITE = Site(
     python=Path("/env/bin/python"), weights=Path("/weights/model"), host="127.0.0.1", port=8400, api_key="sk-local-secret"
 )

@@ -46,14 +46,14 @@ def request(name: str) -> UpRequest:
 
 
 def test_a_window_stretched_by_yarn_is_the_one_that_vllm_serves(world: World) -> None:
-    (world.profiles / "stretched.toml").write_text("yarn_factor = 2.0\n" + PROFILE)
+    (world.profiles[0] / "stretched.toml").write_text("yarn_factor = 2.0\n" + PROFILE)
     result = up.run(world, request("stretched"))
     assert result.endpoint.context == 16_384
 
 
 def test_a_start_that_fails_is_explained_by_the_line_far_above_the_last(world: World) -> None:
     wrong = re.sub(r"args = .*", 'args = { vllm = ["--tool-call-parser", "nope", "--enable-auto-tool-choice"] }', PROFILE)
-    (world.profiles / "wrong.toml").write_text(wrong)
+    (world.profiles[0] / "wrong.toml").write_text(wrong)
     with pytest.raises(LauncherError, match="the engine knows no tool parser nope") as caught:
         up.run(world, request("wrong"))
     assert "the whole log" in caught.value.hint

@@ -1,0 +1,250 @@
+"""From what a repository or a folder says about its model to a profile. Pure: the files were read elsewhere."""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher import profile, tool_parsers
+from launcher.errors import LauncherError
+from launcher.profile import CPU, CUDA, Profile
+from launcher.profile_weights import HubWeights, LocalWeights
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+
+# Repositories of these bring code of their own, but transformers 5 or vLLM 0.32 (transformers_utils/config.py) know the model.
+_KNOWN_WITHOUT_CODE = frozenset({"deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "minimax_m2"})
+# What generates text; a model for ranking or classifying has another class.
+_GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "bf16"}
+# The lowest compute capability for each 16-bit type: NVIDIA's GPUs have bf16 from Ampere on, and vLLM is built from 7.5 on.
+_COMPUTE = {"bf16": "8.0", "fp16": "7.5"}
+# How a checkpoint is quantised -> its lowest compute capability (vLLM, model_executor/layers/quantization: get_min_capability).
+_QUANTISED = {
+    "awq": "7.5",
+    "bitsandbytes": "7.5",
+    "compressed-tensors": "7.5",
+    "fbgemm_fp8": "8.0",
+    "fp8": "7.5",
+    "gptq": "7.5",
+    "modelopt": "8.0",
+    "modelopt_fp4": "8.0",
+    "mxfp4": "8.0",
+}
+_EIGHT, _FOUR = 8, 4
+_NAME_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a model before its weights are fetched.
+
+    `texts` are its small files by name, `sizes` the bytes of its files with weights, as far as they are known.
+    """
+
+    weights: HubWeights | LocalWeights
+    texts: Mapping[str, str]
+    sizes: Mapping[str, int]
+    seen: dt.date
+
+    @property
+    def where(self) -> str:
+        return where(self.weights)
+
+    @property
+    def name(self) -> str:
+        return served_name(self.weights)
+
+
+def where(weights: HubWeights | LocalWeights) -> str:
+    """The repository or the folder, for errors and for finding it again."""
+    return weights.repo if isinstance(weights, HubWeights) else str(weights.path)
+
+
+def served_name(weights: HubWeights | LocalWeights) -> str:
+    """What the model is called here: the last part of where it is, in the letters that names may have."""
+    last = where(weights).rstrip("/").rpartition("/")[2].lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", last).lstrip("._-")[:_NAME_LENGTH].rstrip("-") or "model"
+
+
+def derive(facts: Facts) -> Profile:
+    """The profile of a model that no file describes; raises LauncherError for what cannot be served or is damaged."""
+    return profile.from_table(table(facts), name=facts.name, where=facts.where, origin=facts.where)
+
+
+def table(facts: Facts) -> dict[str, Any]:
+    """The same as the content of a profile's file."""
+    config = _config(facts)
+    _refuse(config, facts.where)
+    parser = tool_parsers.vllm(str(config.get("model_type")), _template(facts))
+    method = _quantisation(config, facts)
+    made = {
+        "title": facts.where.rstrip("/").rpartition("/")[2],
+        "about": f"Derived from its config.json{f', quantised with {method[0]}' if method else ''}.",
+        "source": f"{CONFIG} of {facts.where}",
+        "checked": facts.seen,
+        "runs_on": [CUDA] if method else [CPU, CUDA],
+        "notes": list(_notes(facts, parser)),
+        "config": _without_null(config),
+        "tool_parser": {"vllm": parser} if parser else {},
+        "variant": list(_variants(config, method, facts)),
+    }
+    return {key: value for key, value in made.items() if value not in ({}, [])}
+
+
+def _config(facts: Facts) -> Mapping[str, Any]:
+    if CONFIG not in facts.texts:
+        hint = "engines need the Hugging Face format: config.json beside .safetensors files"
+        raise LauncherError(f"{facts.where} has no {CONFIG}", hint=hint)
+    return _object(facts, CONFIG)
+
+
+def _object(facts: Facts, name: str) -> Mapping[str, Any]:
+    """The JSON object in a file; empty where there is no such file."""
+    try:
+        content = json.loads(facts.texts.get(name, "{}"))
+    except ValueError as error:
+        message = f"{name} of {facts.where} is not valid JSON: {error}"
+        raise LauncherError(message, hint="the file is damaged or half written: fetch it again") from None
+    if not isinstance(content, dict):
+        raise LauncherError(f"{name} of {facts.where} is not a JSON object", hint="fetch the file again")
+    return content
+
+
+def _refuse(config: Mapping[str, Any], where: str) -> None:
+    """What is not served, whatever the machine."""
+    if config.get("auto_map") and str(config.get("model_type")) not in _KNOWN_WITHOUT_CODE:
+        raise LauncherError(
+            f"{where} needs code of its own (auto_map in its {CONFIG}), and this launcher runs no code out of repositories",
+            hint="it would need --trust-remote-code of the engine; take a model that the engine itself knows",
+        )
+    classes = config.get("architectures")
+    if isinstance(classes, list) and classes and not any(str(name).endswith(_GENERATES) for name in classes):
+        raise LauncherError(f"{where} does not write text: it is a {classes[0]}", hint="take a model for chat")
+
+
+def _template(facts: Facts) -> str:
+    """The chat template, or all of them where there are several; "" where there is none."""
+    if text := facts.texts.get("chat_template.jinja"):
+        return text
+    value = _object(facts, "chat_template.json").get("chat_template")
+    value = value or _object(facts, "tokenizer_config.json").get("chat_template")
+    if isinstance(value, list):
+        return "\n".join(str(each.get("template", "")) for each in value if isinstance(each, dict))
+    return value if isinstance(value, str) else ""
+
+
+def _notes(facts: Facts, parser: str | None) -> Iterator[str]:
+    yield f"no profile describes this model: it was derived from the files of {facts.where}"
+    if not _template(facts) and not parser:
+        yield "it has no chat template: a model that was not trained for chat is no use to an agent"
+    elif not parser:
+        yield "no tool parser is known for its chat template: agents describe their tools in the prompt instead"
+
+
+# -- precision and size --
+
+
+def _quantisation(config: Mapping[str, Any], facts: Facts) -> tuple[str, float] | None:
+    """How the checkpoint itself is quantised, and to how many bits; None for 16 bits and more."""
+    found = config.get("quantization_config") or config.get("compression_config")
+    text = config.get("text_config")
+    if not found and isinstance(text, dict):
+        found = text.get("quantization_config")
+    if not found and (modelopt := _object(facts, "hf_quant_config.json").get("quantization")):
+        found = {**modelopt, "quant_method": "modelopt"} if isinstance(modelopt, dict) else None
+    if not found:
+        return None
+    method = str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"
+    bits = _bits(method, found) if method in _QUANTISED else None
+    if bits is None:
+        hint = f"planned are {', '.join(sorted(_QUANTISED))} in 4 or 8 bits; take another quantisation of the model"
+        raise LauncherError(f"{facts.where} is quantised in a way that cannot be planned ({method})", hint=hint)
+    return method, bits
+
+
+def _bits(method: str, found: Mapping[str, Any]) -> int | None:
+    if method in {"fp8", "fbgemm_fp8"}:
+        return _EIGHT
+    if method == "mxfp4" or found.get("load_in_4bit"):
+        return _FOUR
+    if found.get("load_in_8bit"):
+        return _EIGHT
+    said = found.get("bits") or found.get("w_bit")
+    if algorithm := str(found.get("quant_algo", "")).upper():
+        said = _FOUR if "FP4" in algorithm or "W4" in algorithm else _EIGHT
+    if groups := found.get("config_groups"):
+        said = _largest(groups)
+    return said if said in {_EIGHT, _FOUR} else None
+
+
+def _largest(groups: Any) -> int | None:
+    """The bits of the widest group: compressed-tensors may keep some layers wider than others."""
+    weights = [group.get("weights") for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    bits = [each.get("num_bits") for each in weights if isinstance(each, dict)]
+    return max((each for each in bits if isinstance(each, int)), default=None)
+
+
+def _variants(config: Mapping[str, Any], method: tuple[str, float] | None, facts: Facts) -> Iterator[dict[str, Any]]:
+    size = _size(facts)
+    place = {"repo": facts.weights.repo} if isinstance(facts.weights, HubWeights) else {"path": str(facts.weights.path)}
+    if isinstance(facts.weights, HubWeights) and facts.weights.revision:
+        place["revision"] = facts.weights.revision
+    if method:
+        name, bits = method
+        # The width of one element; its scales, and what is not quantised, are in the exact size.
+        precision = "fp8" if bits == _EIGHT else "mxfp4"
+        yield {"name": name, "precision": precision, **place, "compute": _QUANTISED[name], **({"size": size} if size else {})}
+        return
+    dtype = _dtype(config)
+    precision = _DTYPES.get(dtype, "bf16")
+    full: dict[str, Any] = {"name": precision, "precision": precision, **place, "compute": _COMPUTE[precision]}
+    if size:
+        full["size"] = size // 2 if dtype == "float32" else size
+    if dtype not in {"bfloat16", "float16"}:
+        full["args"] = {"vllm": ["--dtype", "bfloat16"]}
+    yield full
+    # Quantised by the engine while it loads, as in the profiles that are shipped.
+    for name, word in (("fp8", "fp8_per_tensor"), ("mxfp4", "mxfp4")):
+        yield {"name": name, "precision": name, **place, "compute": "8.0", "args": {"vllm": ["--quantization", word]}}
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
+    text = config.get("text_config")
+    places = [config, text if isinstance(text, dict) else {}]
+    said = next((place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)), "")
+    return str(said).removeprefix("torch.")
+
+
+def _size(facts: Facts) -> int | None:
+    """Bytes of all weights: of the files, if they are all known, else as the index tells; None where nothing does.
+
+    Raises LauncherError for an index that tells no sizes, of files that are not known either.
+    """
+    if INDEX not in facts.texts:
+        return sum(facts.sizes.values()) or None
+    index = _object(facts, INDEX)
+    names = index.get("weight_map")
+    shards = {str(name) for name in names.values()} if isinstance(names, dict) else set()
+    if shards and shards <= facts.sizes.keys():
+        return sum(facts.sizes[name] for name in shards)
+    metadata = index.get("metadata")
+    total = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if isinstance(total, int | float) and 0 < total < float("inf"):
+        return int(total)
+    raise LauncherError(
+        f"{INDEX} of {facts.where} tells no sizes, and the weights are not there",
+        hint="metadata.total_size is missing: fetch the file again",
+    )
+
+
+def _without_null(value: Any) -> Any:
+    """The same without nulls, which TOML does not have: a fact that is null is one that is not told."""
+    if isinstance(value, dict):
+        return {key: _without_null(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_null(each) for each in value if each is not None]
+    return value

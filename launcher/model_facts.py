@@ -1,0 +1,58 @@
+"""Gets the facts of a model that no profile describes: from the hub, through its own client's cache, or from a folder."""
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher import hub, local_model
+from launcher.child import Child
+from launcher.derive import Facts
+from launcher.errors import LauncherError
+from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.progress import Progress
+from launcher.weights import QUIET
+
+
+def read(weights: HubWeights | LocalWeights, *, progress: Progress, env: Mapping[str, str]) -> Facts:
+    """What the small files tell; raises LauncherError for what cannot be found or read."""
+    today = dt.datetime.now(tz=dt.UTC).date()
+    if isinstance(weights, LocalWeights):
+        _refuse_no_folder(weights.path)
+        try:
+            return Facts(weights, _texts(weights.path), local_model.sizes(weights.path), today)
+        except OSError as error:
+            raise LauncherError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from None
+    progress.update(f"asking the hub about {weights.repo}")
+    told = _ask(weights, env)
+    return Facts(weights, _texts(Path(told["folder"])), told["sizes"], today)
+
+
+def _refuse_no_folder(path: Path) -> None:
+    if not path.is_dir():
+        reason = "is a file, not the folder of a model" if path.exists() else "does not exist"
+        raise LauncherError(f"{path} {reason}", hint="name a folder with config.json and .safetensors files")
+
+
+def _ask(weights: HubWeights, env: Mapping[str, str]) -> Mapping[str, Any]:
+    """What the client's process tells last; it runs where no file of the user's can be taken for a module."""
+    argv = [sys.executable, "-P", "-m", "launcher.hub", "facts", weights.repo, weights.revision or ""]
+    said, outcome = "", dict[str, Any]()
+    with Child(argv, env={**env, **QUIET}, cwd=Path("/")) as child:
+        for line in child.lines():
+            said = line or said
+            if line and line.startswith("{"):
+                outcome = json.loads(line)
+    if "error" in outcome:
+        raise LauncherError(outcome["error"], hint=outcome["hint"])
+    if "folder" not in outcome:
+        raise LauncherError(f"asking the hub about {weights.repo} failed: {said or 'it said nothing'}", hint="try again")
+    return outcome
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    # What is no UTF-8 is no JSON either: the parser tells that better.
+    present = [name for name in hub.FACTS if (folder / name).is_file()]
+    return {name: (folder / name).read_text(encoding="utf-8", errors="replace") for name in present}
