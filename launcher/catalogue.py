@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher import profile
+from launcher import atomic, profile
 from launcher.errors import LauncherError
 from launcher.profile import Profile
 
@@ -42,6 +42,17 @@ def read(path: Path) -> Profile:
     except UnicodeDecodeError:
         raise LauncherError(f"{path} is not a text in UTF-8", hint="name the TOML file of a profile") from None
     return profile.parse(text, name=path.stem, where=str(path))
+
+
+def add(folder: Path, name: str, text: str) -> Path:
+    """A new profile in the user's folder; raises LauncherError for a faulty one, and if there is one of this name."""
+    path = folder / f"{name}.toml"
+    if path.exists():
+        raise LauncherError(f"there is a profile {path} already", hint="edit that file, or remove it first")
+    profile.parse(text, name=name, where=str(path))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    atomic.write(path, text)
+    return path
 
 
 def load_all(folders: Sequence[Path]) -> Mapping[str, Profile]:

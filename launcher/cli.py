@@ -153,6 +153,28 @@ def _models(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _models_show(typed: argparse.Namespace) -> int:
+    from launcher.commands import models_show
+
+    with _world() as world:
+        result = models_show.run(world, typed.model, _inventory(typed.on))
+    return _show(result, as_json=typed.json)
+
+
+def _models_check(typed: argparse.Namespace) -> int:
+    from launcher.commands import models_check
+
+    return _show(models_check.run(typed.file), as_json=typed.json)
+
+
+def _models_add(typed: argparse.Namespace) -> int:
+    from launcher.commands import models_add
+
+    with _world() as world:
+        result = models_add.run(world, typed.model)
+    return _show(result, as_json=typed.json)
+
+
 def _chat(typed: argparse.Namespace) -> int:
     from launcher.commands import chat
 
@@ -197,6 +219,9 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "plan": _plan,
         "gpus": _gpus,
         "models": _models,
+        "models show": _models_show,
+        "models check": _models_check,
+        "models add": _models_add,
         "wires": _wires,
         "unwire": _unwire,
     }

@@ -18,7 +18,7 @@ from launcher.server import ServerSpec
 from launcher.world import World
 
 # Machines that people have or rent, the smallest first: what an agent's model would need, if this one is too small for it.
-_LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB")
+_LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB", "4xA100-80GB", "8xH100-80GB", "8xH200", "8xB300")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -131,6 +131,11 @@ def what_would_do(outcome: DoesNotFit) -> str:
         return "free some memory, or ask for less with --context; `launcher models` lists what runs here"
     model = outcome.profile.origin or outcome.profile.name
     return f"`launcher plan {model} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
+
+
+def smallest_machine(world: World, profile: Profile) -> str | None:
+    """The smallest of the machines that people have or rent on which this model runs."""
+    return next((name for name in _LADDER if isinstance(planner.plan(profile, inventory_on(name), world.engines), Plan)), None)
 
 
 def with_a_gpu(world: World) -> str:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from launcher import profile, tool_parsers
@@ -93,6 +94,13 @@ def table(facts: Facts) -> dict[str, Any]:
         "variant": list(_variants(config, method, facts)),
     }
     return {key: value for key, value in made.items() if value not in ({}, [])}
+
+
+def toml(content: Mapping[str, Any], *, schema: Path) -> str:
+    """A profile's content as a file, which names the schema for editors."""
+    import tomlkit
+
+    return f"#:schema {schema}\n{tomlkit.dumps(content)}"
 
 
 def _config(facts: Facts) -> Mapping[str, Any]:

@@ -62,10 +62,11 @@ class Profile:
         return int(self.architecture.context * self.yarn_factor)
 
 
-_TOP = {"title", "about", "source", "checked", "runs_on", "yarn_factor", "config", "tool_parser", "args", "notes", "variant"}
-_REQUIRED = {"title", "about", "source", "checked", "runs_on", "config", "variant"}
-_VARIANT = {"name", "precision", "repo", "revision", "requirement", "sha256", "file", "path", "size", "compute", "args"}
-_TEXTS = _VARIANT - {"args", "size"}
+# What a profile may say, and what it must; profiles/schema.json tells editors the same.
+KEYS = {"title", "about", "source", "checked", "runs_on", "yarn_factor", "config", "tool_parser", "args", "notes", "variant"}
+REQUIRED = {"title", "about", "source", "checked", "runs_on", "config", "variant"}
+VARIANT_KEYS = {"name", "precision", "repo", "revision", "requirement", "sha256", "file", "path", "size", "compute", "args"}
+_TEXTS = VARIANT_KEYS - {"args", "size"}
 # Where weights are: one of these keys, and what goes with it.
 _PLACES = {"repo": {"revision"}, "requirement": {"sha256", "file"}, "path": set[str]()}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -127,7 +128,7 @@ def _args(table: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
 def _faults(table: Mapping[str, Any], name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         yield f"the name {name!r} may hold only small letters, digits, '.', '_' and '-'"
-    yield from _key_faults(table, _TOP, _REQUIRED)
+    yield from _key_faults(table, KEYS, REQUIRED)
     for key in ("title", "about", "source"):
         if not isinstance(table.get(key, ""), str):
             yield f"{key} must be a text"
@@ -157,7 +158,7 @@ def _faults(table: Mapping[str, Any], name: str) -> Iterator[str]:
 
 
 def _variant_faults(table: Mapping[str, Any]) -> Iterator[str]:
-    yield from _key_faults(table, _VARIANT, {"name", "precision"})
+    yield from _key_faults(table, VARIANT_KEYS, {"name", "precision"})
     for key in sorted(_TEXTS):
         if not isinstance(table.get(key, ""), str):
             yield f"{key} must be a text"

@@ -65,6 +65,7 @@ def parser() -> "_Parser":
     _verb(verbs, "gpus", "the GPUs here, and who holds their memory")
     models = _verb(verbs, "models", "the models there are, and which run here")
     _add_on(models)
+    _add_models_verbs(models)
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root
@@ -79,12 +80,27 @@ _CODES = (
 _WHERE = "a name that `launcher models` lists, ORGANISATION/MODEL of the hub, or ./FOLDER"
 
 
-def _verb(verbs: Any, name: str, about: str) -> argparse.ArgumentParser:
+def _verb(verbs: Any, name: str, about: str, *, json: bool | str = False) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
+    parser.add_argument("--json", action="store_true", default=json, help="print one JSON value on stdout")
     return parser
+
+
+def _add_models_verbs(models: argparse.ArgumentParser) -> None:
+    verbs = models.add_subparsers(metavar="VERB")
+    # No defaults: they would hide a --json or --on that stands before the inner verb.
+    show = _verb(verbs, "show", "all about one model, and its plan here", json=argparse.SUPPRESS)
+    show.set_defaults(verb="models show")
+    show.add_argument("model", metavar="MODEL", help=_WHERE)
+    _add_on(show, default=argparse.SUPPRESS)
+    check = _verb(verbs, "check", "whether the file of a profile is sound", json=argparse.SUPPRESS)
+    check.set_defaults(verb="models check")
+    check.add_argument("file", type=_path, metavar="FILE")
+    add = _verb(verbs, "add", "write a profile of your own for a model", json=argparse.SUPPRESS)
+    add.set_defaults(verb="models add")
+    add.add_argument("model", metavar="ORG/REPO", help="a repository of the hub, or ./FOLDER")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +114,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=_indexes, metavar="LIST", help="use only these GPUs, as 0,1")
 
 
-def _add_on(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--on", metavar="MACHINE", help="2xA100-80GB, RTX-4090, 2xNAME:48GiB, or a file made by `gpus --json`")
+def _add_on(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    machine = "2xA100-80GB, RTX-4090, 2xNAME:48GiB, or a file made by `gpus --json`"
+    parser.add_argument("--on", default=default, metavar="MACHINE", help=machine)
 
 
 def _engine(text: str) -> str:

@@ -137,6 +137,30 @@ def test_a_plan_that_does_not_fit_says_why_and_ends_with_1(tmp_path: Path) -> No
     assert {each["reason"] for each in told["rejections"]} == {NO_GPU}
 
 
+def test_the_verbs_about_models_take_json_before_and_after_them(tmp_path: Path) -> None:
+    file = ROOT / "profiles" / "smollm2-135m.toml"
+    for words in (["models", "check", str(file), "--json"], ["models", "--json", "check", str(file)]):
+        assert json.loads(launcher(tmp_path, *words).stdout)["sound"] is True
+    for words in (["models", "show", "smollm2-135m", "--on", "T4"], ["models", "--on", "T4", "show", "smollm2-135m"]):
+        assert json.loads(launcher(tmp_path, *words, "--json").stdout)["plan"]["gpus"] == [{"index": 0, "name": "Tesla T4"}]
+    assert "is sound" in launcher(tmp_path, "models", "check", str(file)).stdout
+    groups = {row["name"]: row["group"] for row in json.loads(launcher(tmp_path, "models", "--on", "T4", "--json").stdout)}
+    assert groups == {"smollm2-135m": "now", "openhands-lm-32b": "does_not_fit"}
+
+
+def test_a_profile_that_was_added_is_there_from_then_on(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "My-Model")
+    added = json.loads(launcher(tmp_path, "models", "add", "./My-Model", "--json").stdout)
+    assert added == {
+        "name": "my-model",
+        "file": str(tmp_path / "home" / "profiles" / "my-model.toml"),
+        "hides_shipped": False,
+    }
+    assert json.loads(launcher(tmp_path, "models", "check", added["file"], "--json").stdout)["sound"] is True
+    assert json.loads(launcher(tmp_path, "plan", "my-model", "--on", "RTX-4090", "--json").stdout)["fits"] is True
+    assert launcher(tmp_path, "models", "add", "./My-Model").returncode == 1
+
+
 def test_the_dry_run_masks_what_is_secret_and_touches_nothing(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[llm]\nmodel = "anthropic/claude"\napi_key = "sk-ant-secret"\n')

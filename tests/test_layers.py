@@ -24,7 +24,8 @@ LAYERS = (
     }),
     ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
-        "chat", "down", "gpus", "logs", "models", "plan", "ps", "unwire", "up", "up_result", "wires",
+        "chat", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
+        "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip

@@ -1,53 +1,114 @@
-"""`launcher models`: the profiles there are, and which of them run here."""
+"""`launcher models`: what runs here now, what would if memory were freed, and what does not fit."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from launcher import catalogue, planner
-from launcher.gpu import Inventory
+from launcher.deciding import smallest_machine
+from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan
+from launcher.profile import Profile
 from launcher.world import World
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+
+Group = Literal["now", "if_freed", "does_not_fit"]
+_HEADINGS: dict[Group, tuple[str, str]] = {
+    "now": ("Runs now", "green"),
+    "if_freed": ("Would run if memory were freed", "yellow"),
+    "does_not_fit": ("Does not fit", "red"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A model: its plan here, or its plan once the holders are gone, or the machine that it would need."""
+
+    outcome: Plan | DoesNotFit
+    freed: Plan | None = None
+    holders: tuple[GpuProcess, ...] = ()
+    needs: str | None = None
+
+    @property
+    def profile(self) -> Profile:
+        return self.outcome.profile
+
+    @property
+    def group(self) -> Group:
+        if isinstance(self.outcome, Plan):
+            return "now"
+        return "if_freed" if self.freed else "does_not_fit"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelsResult:
-    """What planning each profile on this machine gave."""
+    """What planning each profile on this machine gave, by group and name."""
 
-    outcomes: tuple[Plan | DoesNotFit, ...]
+    rows: tuple[Row, ...]
     exit_code: int = 0
 
     def json(self) -> object:
-        return [_plain(outcome) for outcome in self.outcomes]
+        return [_plain(row) for row in self.rows]
 
     def text(self) -> "RenderableType":
-        from rich.table import Table
+        from rich.console import Group as Lines
         from rich.text import Text
 
-        table = Table(box=None, header_style="dim", pad_edge=False)
-        for header in ("NAME", "PARAMETERS", "RUNS", "CONTEXT"):
-            table.add_column(header, no_wrap=header == "NAME")
-        for outcome in self.outcomes:
-            profile = outcome.profile
-            if isinstance(outcome, Plan):
-                here, context = Text(f"{outcome.variant.name} on {outcome.devices}", "green"), f"{outcome.context:,}"
-            else:
-                here, context = Text(outcome.rejections[-1].reason, "red"), "-"
-            table.add_row(profile.name, f"{profile.architecture.parameters / 1e9:.1f} B", here, context)
-        return table
+        shown: list[RenderableType] = []
+        for group, (heading, colour) in _HEADINGS.items():
+            if rows := [row for row in self.rows if row.group == group]:
+                shown += [Text(), Text(heading, f"bold {colour}"), _table(rows)]
+        return Lines(*shown[1:])
 
 
 def run(world: World, inventory: Inventory) -> ModelsResult:
-    """Plan every profile; those that run here come first."""
-    profiles = catalogue.load_all(world.profiles).values()
-    outcomes = [planner.plan(profile, inventory, world.engines) for profile in profiles]
-    return ModelsResult(tuple(sorted(outcomes, key=lambda outcome: (isinstance(outcome, DoesNotFit), outcome.profile.name))))
+    """Plan every profile, on the machine as it is and with all of its memory."""
+    free = _freed(inventory)
+    rows = [_row(world, profile, inventory, free) for profile in catalogue.load_all(world.profiles).values()]
+    order = list(_HEADINGS)
+    return ModelsResult(tuple(sorted(rows, key=lambda row: (order.index(row.group), row.profile.name))))
 
 
-def _plain(outcome: Plan | DoesNotFit) -> dict[str, object]:
-    profile = outcome.profile
+def _row(world: World, profile: Profile, inventory: Inventory, free: Inventory) -> Row:
+    outcome = planner.plan(profile, inventory, world.engines)
+    if isinstance(outcome, Plan):
+        return Row(outcome)
+    freed = planner.plan(profile, free, world.engines)
+    if isinstance(freed, Plan):
+        return Row(outcome, freed=freed, holders=tuple(_holders(inventory, {gpu.index for gpu in freed.gpus})))
+    return Row(outcome, needs=smallest_machine(world, profile))
+
+
+def _freed(inventory: Inventory) -> Inventory:
+    """The machine once every program that holds memory of a GPU, or of the host, is gone."""
+    ram = replace(inventory.ram, available=inventory.ram.total)
+    return replace(inventory, gpus=tuple(_freed_gpu(gpu) for gpu in inventory.gpus), ram=ram)
+
+
+def _freed_gpu(gpu: Gpu) -> Gpu:
+    held = sum(process.used for process in gpu.processes)
+    # Where the driver does not say how much a process holds, it may be all that is taken.
+    all_told = all(process.used for process in gpu.processes)
+    return replace(gpu, free=min(gpu.total, gpu.free + held) if all_told else gpu.total)
+
+
+def _holders(inventory: Inventory, indexes: set[int]) -> Iterator[GpuProcess]:
+    """Who holds memory of these GPUs, each process once, the greatest first."""
+    held: dict[int, GpuProcess] = {}
+    for process in (process for gpu in inventory.gpus if gpu.index in indexes for process in gpu.processes):
+        before = held.get(process.pid)
+        held[process.pid] = replace(process, used=process.used + before.used) if before else process
+    yield from sorted(held.values(), key=lambda process: -process.used)
+
+
+# -- shown --
+
+
+def _plain(row: Row) -> dict[str, object]:
+    profile, outcome = row.profile, row.outcome
     plain: dict[str, object] = {
         "name": profile.name,
         "title": profile.title,
@@ -56,7 +117,43 @@ def _plain(outcome: Plan | DoesNotFit) -> dict[str, object]:
         "context_max": profile.context_max,
         "variants": [variant.name for variant in profile.variants],
         "fits": isinstance(outcome, Plan),
+        "group": row.group,
     }
     if isinstance(outcome, Plan):
         return {**plain, "variant": outcome.variant.name, "engine": outcome.engine, "context": outcome.context}
-    return {**plain, "reasons": [f"{each.variant}: {each.reason}" for each in outcome.rejections]}
+    plain["reasons"] = [f"{each.variant}: {each.reason}" for each in outcome.rejections]
+    if row.freed:
+        holders = [{"pid": holder.pid, "name": holder.name, "used": holder.used} for holder in row.holders]
+        return {**plain, "if_freed": {"variant": row.freed.variant.name, "context": row.freed.context}, "holders": holders}
+    return {**plain, "needs": row.needs}
+
+
+def _table(rows: list[Row]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for header in ("NAME", "PARAMETERS", "RUNS", "CONTEXT"):
+        table.add_column(header, no_wrap=header == "NAME")
+    for row in rows:
+        plan = row.outcome if isinstance(row.outcome, Plan) else row.freed
+        context = f"{plan.context:,}" if plan else "-"
+        parameters = f"{row.profile.architecture.parameters / 1e9:.1f} B"
+        table.add_row(row.profile.name, parameters, _here(row), context)
+    return table
+
+
+def _here(row: Row) -> str:
+    if isinstance(row.outcome, Plan):
+        return _device(row.outcome)
+    if row.freed:
+        names = [f"{each.name} (pid {each.pid}{_size(each)})" for each in row.holders]
+        return f"{_device(row.freed)}, once {', '.join(names) or 'other programs'} let go of memory"
+    return row.outcome.rejections[-1].reason + (f"; fits on {row.needs}" if row.needs else "")
+
+
+def _device(plan: Plan) -> str:
+    return f"{plan.variant.name} on {plan.devices}"
+
+
+def _size(process: GpuProcess) -> str:
+    return f", {process.used / GIB:.1f} GiB" if process.used else ""

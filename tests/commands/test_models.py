@@ -1,0 +1,239 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import catalogue, derive, model_facts, profile
+from launcher.commands import models, models_add, models_check, models_show
+from launcher.deciding import decide, find
+from launcher.errors import LauncherError
+from launcher.gpu import GIB, GpuProcess, Inventory
+from launcher.plan import Plan
+from launcher.profile_weights import HubWeights
+from launcher.progress import Silent
+from launcher.server import ServerSpec
+from launcher.world import World
+from tests.hub_server import Hub, Repository
+from tests.machines_for_tests import machine
+from tests.models_for_tests import coder, safetensors, tiny_folder
+from tests.test_weights import hub_env
+from tests.world import little_world
+
+OPENHANDS = (catalogue.shipped() / "openhands-lm-32b.toml").read_text()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A little world with a tiny model, and with OpenHands' own."""
+    made = little_world(tmp_path)
+    (made.profiles[0] / "openhands-lm-32b.toml").write_text(OPENHANDS)
+    return made
+
+
+def taken(inventory: Inventory, *held: GpuProcess) -> Inventory:
+    """The machine with these processes on each of its GPUs."""
+    used = sum(process.used for process in held)
+    return replace(inventory, gpus=tuple(replace(gpu, free=gpu.free - used, processes=held) for gpu in inventory.gpus))
+
+
+def rows(world: World, inventory: Inventory) -> dict[str, Any]:
+    plain: Any = json.loads(json.dumps(models.run(world, inventory).json()))
+    return {row["name"]: row for row in plain}
+
+
+TRAINING, DESKTOP = GpuProcess(77, "python", 40 * GIB), GpuProcess(5, "Xorg", GIB)
+SECRETIVE = GpuProcess(9, "VLLM::EngineCore", 0)
+
+
+@pytest.mark.parametrize(
+    ("inventory", "group", "more"),
+    [
+        pytest.param(machine(1, 79.18), "now", {"variant": "bf16", "context": 32_768}, id="a large GPU"),
+        pytest.param(
+            taken(machine(1, 79.18), DESKTOP, TRAINING),
+            "now",
+            {"variant": "mxfp4"},
+            id="a GPU that others use, with room for fewer bits",
+        ),
+        pytest.param(
+            taken(machine(1, 44.4), DESKTOP, TRAINING),
+            "if_freed",
+            {
+                "if_freed": {"variant": "mxfp4", "context": 32_768},
+                "holders": [
+                    {"pid": 77, "name": "python", "used": 40 * GIB},
+                    {"pid": 5, "name": "Xorg", "used": GIB},
+                ],
+            },
+            id="a GPU that others fill: the greatest holder first",
+        ),
+        pytest.param(
+            taken(machine(2, 23.58), replace(TRAINING, used=15 * GIB)),
+            "if_freed",
+            {"holders": [{"pid": 77, "name": "python", "used": 30 * GIB}]},
+            id="one process on two GPUs is told once",
+        ),
+        pytest.param(
+            replace(
+                machine(),
+                gpus=tuple(replace(gpu, free=GIB, processes=(SECRETIVE,)) for gpu in machine(1, 44.4).gpus),
+            ),
+            "if_freed",
+            {"holders": [{"pid": 9, "name": "VLLM::EngineCore", "used": 0}]},
+            id="the driver does not say how much is held",
+        ),
+        pytest.param(machine(1, 14.6), "does_not_fit", {"needs": "RTX-5090"}, id="a small GPU"),
+        pytest.param(machine(ram=16), "does_not_fit", {"needs": "RTX-5090"}, id="no GPU"),
+    ],
+)
+def test_each_model_stands_in_its_group(world: World, inventory: Inventory, group: str, more: dict[str, Any]) -> None:
+    row = rows(world, inventory)["openhands-lm-32b"]
+    assert (row["group"], row["fits"]) == (group, group == "now")
+    assert {key: row[key] for key in more} == more
+    assert group == "now" or row["reasons"]
+
+
+def test_a_model_that_memory_of_the_host_holds_up_is_told_so(world: World) -> None:
+    row = rows(world, replace(machine(ram=16), ram=replace(machine(ram=16).ram, available=GIB // 8)))["tiny"]
+    assert (row["group"], row["holders"], row["if_freed"]["context"]) == ("if_freed", [], 8192)
+
+
+def test_people_see_the_groups_in_order_and_who_holds_the_memory(world: World) -> None:
+    from rich.console import Console
+
+    console = Console(width=250)
+    with console.capture() as captured:
+        console.print(models.run(world, taken(machine(1, 44.4), TRAINING, DESKTOP)).text())
+    text = captured.get()
+    assert re.search(r"Runs now\n.*\ntiny +.*\n\nWould run if memory were freed\n.*\nopenhands-lm-32b", text)
+    assert "once python (pid 77, 40.0 GiB), Xorg (pid 5, 1.0 GiB) let go of memory" in text
+
+
+# -- show --
+
+
+def test_show_tells_all_about_a_model_and_its_plan(world: World) -> None:
+    told: Any = models_show.run(world, "openhands-lm-32b", machine(2, 79.25)).json()
+    assert (told["context"], told["context_max"], told["tool_parser"]) == (32_768, 131_072, {"vllm": "hermes"})
+    assert told["variants"][1] == {
+        "name": "fp8",
+        "precision": "fp8",
+        "weights": "all-hands/openhands-lm-32b-v0.1",
+        "size": None,
+        "compute": "8.0",
+        "args": {"vllm": ["--quantization", "fp8_per_tensor"]},
+    }
+    assert (told["plan"]["fits"], told["plan"]["context"]) == (True, 131_072)
+    json.dumps(told)
+
+
+def test_show_tells_of_a_model_that_does_not_fit_too(world: World) -> None:
+    shown = models_show.run(world, "openhands-lm-32b", machine(ram=16))
+    told: Any = shown.json()
+    assert (shown.exit_code, told["plan"]["fits"]) == (0, False)
+
+
+# -- check --
+
+
+def test_check_tells_that_a_file_is_sound(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OPENHANDS)
+    assert models_check.run(path).json() == {
+        "file": str(path),
+        "sound": True,
+        "name": "mine",
+        "variants": ["bf16", "fp8", "mxfp4"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("mine.toml", b'titel = "x"', "unknown key 'titel'", id="a misspelt key"),
+        pytest.param("mine.toml", b"\xff", "is not a text in UTF-8", id="no text"),
+        pytest.param("Mine.toml", OPENHANDS.encode(), "the name 'Mine' may hold only small letters", id="a name in capitals"),
+        pytest.param("other.toml", None, "No such file", id="no file"),
+    ],
+)
+def test_check_tells_what_is_wrong(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(LauncherError, match=message):
+        models_check.run(tmp_path / name)
+
+
+# -- add --
+
+FILES = {
+    **{name: text.encode() for name, text in coder().items()},
+    "model-1.safetensors": safetensors(3_000),
+    "model-2.safetensors": safetensors(2_000),
+}
+
+
+def test_a_profile_that_was_added_says_what_was_derived_and_is_found_by_name_and_repository(
+    world: World, tmp_path: Path
+) -> None:
+    with Hub({"org/Coder-7B": Repository(FILES)}) as server:
+        env = hub_env(tmp_path, server.url)
+        world = replace(
+            world,
+            facts=lambda weights: model_facts.read(weights, progress=Silent(), env=env),
+            profiles=(*world.profiles, world.home.profiles),
+        )
+        derived = derive.derive(world.facts(HubWeights("org/Coder-7B")))
+        added = models_add.run(world, "org/Coder-7B")
+    assert (added.name, added.path, added.hides) == ("coder-7b", world.home.profiles / "coder-7b.toml", False)
+    assert added.path.read_text().startswith(f"#:schema {catalogue.shipped() / 'schema.json'}\n")
+    for word in ("coder-7b", "org/coder-7b"):
+        assert find(world, word) == replace(derived, origin="")
+    with pytest.raises(LauncherError, match="the profile coder-7b serves org/Coder-7B already"):
+        models_add.run(world, "org/Coder-7B")
+
+
+def test_a_folder_can_be_added_once(world: World) -> None:
+    folder = tiny_folder(world.cwd / "mine")
+    assert models_add.run(world, "./mine").name == "mine"
+    with pytest.raises(LauncherError, match=r"there is a profile .*mine.toml already"):
+        models_add.run(world, "./mine")
+    plan = decide(replace(world, profiles=(world.home.profiles,)), ServerSpec("mine"), world.inventory())
+    assert isinstance(plan, Plan)
+    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size
+
+
+def test_a_profile_of_the_users_hides_the_shipped_one(world: World) -> None:
+    tiny_folder(world.cwd / "openhands-lm-32b")
+    assert models_add.run(world, "./openhands-lm-32b").hides
+    both = (*world.profiles, world.home.profiles)
+    assert catalogue.load(both, "openhands-lm-32b").title == "openhands-lm-32b"
+    assert catalogue.load_all(both)["openhands-lm-32b"].variants[0].name == "bf16"
+    assert sorted(catalogue.paths(both)) == ["openhands-lm-32b", "tiny"]
+
+
+def test_what_is_no_repository_cannot_be_added(world: World) -> None:
+    with pytest.raises(LauncherError, match="'tiny' is no repository"):
+        models_add.run(world, "tiny")
+    assert not world.home.root.exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, id="a table in a table"),
+        pytest.param({"eos_token_id": [151645, 151643], "layer_types": ["full_attention"] * 28}, id="lists"),
+        pytest.param({"vision_config": {"hidden_size": 1024, "image": {"size": None}}}, id="nulls inside"),
+        pytest.param({"id2label": {"0": "a b", "1.5": 'with "quotes" and \\ and \n'}}, id="odd keys and texts"),
+        pytest.param({"initializer_range": 1e-05, "bos_token_id": 2**40}, id="small and large numbers"),
+        pytest.param({"mixed": [1, "a", {"b": [2.5, None]}]}, id="a list of everything"),
+    ],
+)
+def test_whatever_stands_in_a_config_comes_through_the_file_unchanged(world: World, more: dict[str, Any]) -> None:
+    tiny_folder(world.cwd / "mine", **more)
+    derived = find(world, "./mine")
+    added = models_add.run(world, "./mine")
+    again = profile.parse(added.path.read_text(), name="mine", where="mine.toml")
+    assert again == replace(derived, origin="")
