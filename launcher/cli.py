@@ -278,7 +278,16 @@ def _spec(typed: argparse.Namespace) -> "ServerSpec":
     from launcher.server import ServerSpec
 
     return ServerSpec(
-        model=typed.model or "", engine=typed.engine, variant=typed.variant, context=typed.context, gpus=typed.gpus or ()
+        model=typed.model or "",
+        engine=typed.engine,
+        variant=typed.variant,
+        context=typed.context,
+        gpus=typed.gpus or (),
+        tensor=typed.tensor,
+        pipeline=typed.pipeline,
+        memory_share=typed.memory_share,
+        kv_dtype=typed.kv_dtype,
+        sessions=typed.sessions,
     )
 
 

@@ -33,7 +33,16 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         raise LauncherError(f"there is no GPU {', '.join(map(str, sorted(missing)))}", hint=hint)
     if spec.gpus:
         inventory = inventory.only(set(spec.gpus))
-    wish = Wish(context=spec.context, engine=spec.engine, variant=spec.variant)
+    wish = Wish(
+        context=spec.context,
+        engine=spec.engine,
+        variant=spec.variant,
+        tensor=spec.tensor,
+        pipeline=spec.pipeline,
+        memory_share=spec.memory_share,
+        kv_dtype=spec.kv_dtype,
+        sessions=spec.sessions,
+    )
     if reference := spec.origin or spec.model:
         profile = find(world, reference)
         _refuse_variant(profile, spec.variant)

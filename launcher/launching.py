@@ -121,6 +121,9 @@ def _announced(what: Launch, handle: Handle) -> Server:
         log=what.log,
         since=time.time(),
         gpus=tuple(gpu.index for gpu in what.plan.gpus),
+        tensor=what.plan.tensor,
+        pipeline=what.plan.pipeline,
+        kv_dtype=what.plan.kv_dtype,
         claim=what.plan.memory.claim if what.plan.gpus else 0,
         handle=handle,
     )

@@ -19,7 +19,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A variant on exact devices. No GPUs means the CPU. `context` is in tokens; `sessions` sequences of it fit at once."""
+    """A variant on exact devices. No GPUs means the CPU. `context` is in tokens; `sessions` sequences of it fit at once.
+
+    `tensor` GPUs share each layer; `pipeline` such groups stand one after another, each with a part of the layers.
+    """
 
     profile: Profile
     variant: Variant
@@ -38,7 +41,7 @@ class Plan:
         """What it runs on, for a person: `2 x NVIDIA A100`, `CPU`."""
         if not self.gpus:
             return "CPU"
-        return f"{self.tensor} x {self.gpus[0].name}" if self.tensor > 1 else self.gpus[0].name
+        return f"{len(self.gpus)} x {self.gpus[0].name}" if len(self.gpus) > 1 else self.gpus[0].name
 
     @property
     def build(self) -> str:
@@ -65,8 +68,17 @@ class DoesNotFit:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a person asked for beyond the model; None leaves it to the planner."""
+    """What a person asked for beyond the model; None leaves it to the planner.
+
+    `tensor` and `pipeline` are sizes of groups of GPUs, `memory_share` is the most that is taken of each device's total,
+    `sessions` how many sequences of the context must fit at once.
+    """
 
     context: int | None = None
     engine: str | None = None
     variant: str | None = None
+    tensor: int | None = None
+    pipeline: int | None = None
+    memory_share: float | None = None
+    kv_dtype: str | None = None
+    sessions: int | None = None

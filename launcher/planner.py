@@ -1,7 +1,8 @@
 """Profile and inventory to Plan: which variant on which devices, with the largest context that fits. Pure.
 
 The order of choice: the best precision that gives an agent a working context; within it, the layout with the most context,
-then the fewest GPUs.
+then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) only where no tensor-parallel group gives that
+context, and then for no more than it: such a group serves one session no faster than a single GPU.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,8 @@ SESSIONS = 2
 WORTH_STRETCHING = 1.5
 # What CPUs are given: the engine's kernels for quantised weights are the GPUs'.
 SIXTEEN_BIT = frozenset({"bf16", "fp16"})
+# Attention over a KV cache in FP8 (vLLM, v1/attention/backends/flashinfer.py: from 8.0 on; its other backends from 8.9 on).
+KV_COMPUTE = (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,19 @@ class Candidate:
     wish: Wish
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Like GPUs in `pipeline` groups of `tensor`."""
+
+    gpus: tuple[Gpu, ...]
+    tensor: int
+    pipeline: int
+
+    def stage(self, layers: int) -> int:
+        """Layers of the fullest stage (vLLM: distributed/utils.py, get_pp_indices)."""
+        return -(-layers // self.pipeline)
+
+
 def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], wish: Wish | None = None) -> Plan | DoesNotFit:
     """The best plan for `profile` on `inventory`, or every variant's reason for having none.
 
@@ -45,21 +61,21 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
     """
     wish = wish or Wish()
     rejections: list[Rejection] = []
-    small: list[Plan] = []
+    small: list[tuple[Plan, Candidate]] = []
     for candidate in _candidates(profile, engines, wish):
         best, reason = _best(candidate, inventory)
         variant, engine = candidate.variant.name, candidate.engine.NAME
         if best is None:
             rejections.append(Rejection(variant, engine, reason))
         elif best.context >= _goal(profile, wish):
-            return replace(best, notes=_notes(best, rejections))
+            return replace(best, notes=_notes(best, rejections, candidate, inventory))
         else:
-            small.append(best)
+            small.append((best, candidate))
             rejections.append(Rejection(variant, engine, _too_small(best, _goal(profile, wish))))
-    usable = [each for each in small if wish.context is None and each.context >= AGENT_CONTEXT]
+    usable = [each for each in small if wish.context is None and each[0].context >= AGENT_CONTEXT]
     if usable:
-        best = max(usable, key=lambda each: each.context)
-        return replace(best, notes=_notes(best, rejections))
+        best, candidate = max(usable, key=lambda each: each[0].context)
+        return replace(best, notes=_notes(best, rejections, candidate, inventory))
     return DoesNotFit(
         profile, tuple(rejections) or (Rejection(wish.variant or "", wish.engine or "", "there is no such variant"),)
     )
@@ -103,102 +119,174 @@ def _goal(profile: Profile, wish: Wish) -> int:
 
 
 def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
-    profile, asked = candidate.profile, candidate.wish.context
-    if asked and asked > profile.context_max:
-        return None, f"the model's context ends at {profile.context_max:,} tokens"
+    if reason := next(_refusals(candidate, inventory), None):
+        return None, reason
     if not inventory.gpus:
         return _on_cpu(candidate, inventory)
-    if CUDA not in profile.runs_on:
+    if CUDA not in candidate.profile.runs_on:
         return None, "this model is served on CPUs only"
-    found: list[Plan] = []
-    reasons: list[str] = []
-    for gpus in _layouts(profile, inventory.gpus):
-        each, reason = _on_gpus(candidate, gpus)
-        if each is None:
-            reasons.append(reason)
-        else:
-            found.append(each)
-    if found:
-        return max(found, key=lambda each: (each.context, -each.tensor)), ""
-    if CPU in profile.runs_on:
+    goal = _goal(candidate.profile, candidate.wish)
+    layouts = list(_layouts(candidate, inventory.gpus))
+    asked = candidate.wish.pipeline
+    best, reason = _best_of(candidate, [each for each in layouts if each.pipeline == (asked or 1)])
+    if asked is None and (best is None or best.context < goal):
+        staged, _ = _best_of(candidate, [each for each in layouts if each.pipeline > 1], most=goal)
+        if staged and (best is None or staged.context > best.context):
+            return staged, ""
+    if best is None and CPU in candidate.profile.runs_on and not _over_gpus(candidate.wish):
         made, _ = _on_cpu(candidate, inventory)
         if made:
-            return replace(made, notes=(f"on the CPU, since no GPU here will do: {reasons[-1]}",)), ""
-    # The reason of the largest layout says most: smaller ones have even less room.
-    return None, reasons[-1]
+            return replace(made, notes=(f"on the CPU, since no GPU here will do: {reason}",)), ""
+    return best, reason
 
 
-def _layouts(profile: Profile, gpus: tuple[Gpu, ...]) -> Iterator[tuple[Gpu, ...]]:
-    """Groups of like GPUs whose size divides the attention heads, smallest first; in each the GPUs with most free memory."""
-    heads, kv_heads = profile.architecture.heads, profile.architecture.kv_heads
+def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
+    """What was asked for and cannot be, however much memory there is."""
+    architecture, wish = candidate.profile.architecture, candidate.wish
+    if wish.context and wish.context > candidate.profile.context_max:
+        yield f"the model's context ends at {candidate.profile.context_max:,} tokens"
+    if wish.tensor and (reason := _indivisible(candidate, wish.tensor)):
+        yield reason
+    if wish.pipeline and wish.pipeline > architecture.layers:
+        yield f"{wish.pipeline} pipeline stages are more than the model's {architecture.layers} layers"
+    if wish.sessions and wish.sessions > candidate.engine.SEQUENCES:
+        yield f"{wish.sessions} sessions are more than the {candidate.engine.SEQUENCES} that the engine takes at once"
+    size = (wish.tensor or 1) * (wish.pipeline or 1)
+    largest = max((len(group) for group in _like(inventory.gpus)), default=0)
+    if largest and size > largest:
+        yield f"needs {size} GPUs of one kind; the most that are alike here: {largest}"
+    if not inventory.gpus and CPU in candidate.profile.runs_on and _over_gpus(wish):
+        yield "--tensor and --pipeline split a model over GPUs, and there is none here"
+
+
+def _over_gpus(wish: Wish) -> bool:
+    """Whether several GPUs were asked for: no CPU will do then."""
+    return (wish.tensor or 1) * (wish.pipeline or 1) > 1
+
+
+def _indivisible(candidate: Candidate, tensor: int) -> str | None:
+    """Why this many GPUs cannot share each layer; None if they can."""
+    heads, kv_heads = candidate.profile.architecture.heads, candidate.profile.architecture.kv_heads
+    if heads % tensor:
+        return f"tensor parallel {tensor} does not divide the {heads} attention heads"
+    if kv_heads % tensor and tensor % kv_heads:
+        return f"tensor parallel {tensor} neither divides the {kv_heads} KV heads nor is a multiple of them"
+    return None
+
+
+def _best_of(candidate: Candidate, layouts: list[Layout], *, most: int | None = None) -> tuple[Plan | None, str]:
+    found: list[Plan] = []
+    reason = "there is no such group of GPUs"
+    for layout in layouts:
+        # The reason of the largest layout says most: smaller ones have even less room.
+        each, reason = _on_gpus(candidate, layout, most=most)
+        if each:
+            found.append(each)
+    best = max(found, key=lambda each: (each.context, -len(each.gpus), -each.pipeline), default=None)
+    return best, "" if best else reason
+
+
+def _like(gpus: tuple[Gpu, ...]) -> list[list[Gpu]]:
+    """Groups of like GPUs, in each the freest first."""
 
     def kind(gpu: Gpu) -> tuple[str, int, str]:
         return gpu.name, gpu.total, gpu.uuid if gpu.slice else ""
 
-    groups = [sorted(like, key=lambda gpu: -gpu.free) for _, like in groupby(sorted(gpus, key=kind), key=kind)]
+    return [sorted(like, key=lambda gpu: -gpu.free) for _, like in groupby(sorted(gpus, key=kind), key=kind)]
+
+
+def _layouts(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
+    """What was asked for, or every group whose size divides the attention heads, in every number of stages; smallest first."""
+    wish = candidate.wish
     layouts = [
-        tuple(sorted(group[:size], key=lambda gpu: gpu.index))
-        for group in groups
-        for size in range(1, len(group) + 1)
-        if heads % size == 0 and (kv_heads % size == 0 or size % kv_heads == 0)
+        Layout(tuple(sorted(group[: tensor * pipeline], key=lambda gpu: gpu.index)), tensor, pipeline)
+        for group in _like(gpus)
+        for tensor in range(1, len(group) + 1)
+        if wish.tensor in {None, tensor} and _indivisible(candidate, tensor) is None
+        for pipeline in range(1, min(len(group) // tensor, candidate.profile.architecture.layers) + 1)
+        if wish.pipeline in {None, pipeline}
     ]
-    return iter(sorted(layouts, key=lambda layout: sum(gpu.free for gpu in layout)))
+    return iter(sorted(layouts, key=lambda layout: sum(gpu.free for gpu in layout.gpus)))
 
 
-def _on_gpus(candidate: Candidate, gpus: tuple[Gpu, ...]) -> tuple[Plan | None, str]:
-    architecture, variant = candidate.profile.architecture, candidate.variant
+def _on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[Plan | None, str]:
+    architecture, gpus, wish = candidate.profile.architecture, layout.gpus, candidate.wish
     lowest = min(gpu.compute for gpu in gpus)
-    needed = max(variant.compute, candidate.engine.COMPUTE)
+    needed = max(candidate.variant.compute, candidate.engine.COMPUTE, KV_COMPUTE if wish.kv_dtype == "fp8" else (0, 0))
     if lowest < needed:
         return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
-    tensor = len(gpus)
-    weights = _weights(candidate, tensor)
+    weights = _weights(candidate, layout)
     # Every rank gets the same share, so the GPU with the least free memory decides.
     tightest = min(gpus, key=lambda gpu: gpu.free)
-    budget = candidate.engine.gpu_budget(architecture, tightest, weights=weights, tensor=tensor)
-    where = f"{tensor} x {gpus[0].name}" if tensor > 1 else gpus[0].name
-    made, reason = _filled(candidate, gpus, weights, budget, where=where)
+    budget = candidate.engine.gpu_budget(architecture, tightest, weights=weights, tensor=layout.tensor)
+    if layout.pipeline > 1:
+        # Stages talk through NCCL too, which a lone GPU does without.
+        budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
+    where = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
+    made, reason = _filled(candidate, layout, weights, _within(budget, wish, tightest.total), where=where, most=most)
     return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CUDA], candidate.engine.SEQUENCES)), reason
 
 
 def _on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
-    profile = candidate.profile
+    profile, wish = candidate.profile, candidate.wish
     if CPU not in profile.runs_on:
         found = f" ({', '.join(inventory.unsupported)}: not supported)" if inventory.unsupported else ""
         return None, f"needs an NVIDIA GPU, and there is none here{found}"
     if candidate.variant.precision not in SIXTEEN_BIT:
         return None, f"quantised weights ({candidate.variant.name}) are served on GPUs only"
-    weights = _weights(candidate, 1)
-    budget = candidate.engine.cpu_budget(inventory, weights=weights)
-    made, reason = _filled(candidate, (), weights, budget, where="this machine's memory")
+    if wish.kv_dtype == "fp8":
+        return None, "an FP8 KV cache is planned on GPUs only"
+    alone = Layout((), 1, 1)
+    weights = _weights(candidate, alone)
+    budget = _within(candidate.engine.cpu_budget(inventory, weights=weights), wish, inventory.ram.total)
+    made, reason = _filled(candidate, alone, weights, budget, where="this machine's memory", most=None)
     # The host's memory is everybody's: no more of it than the sessions need.
-    return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CPU], SESSIONS)), reason
+    sessions = wish.sessions or SESSIONS
+    return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CPU], sessions)), reason
 
 
-def _weights(candidate: Candidate, tensor: int) -> int:
-    """Bytes of the weights on each rank; where the files' exact size is known, the model's facts only tell how it is split."""
+def _within(budget: Budget, wish: Wish, total: int) -> Budget:
+    """The budget, with no more claimed than the share of the device that was asked for."""
+    if wish.memory_share is None:
+        return budget
+    claim = min(budget.claim, int(total * wish.memory_share))
+    return replace(budget, claim=claim, kv=budget.kv - (budget.claim - claim))
+
+
+def _less(budget: Budget, *, overhead: int) -> Budget:
+    return replace(budget, overhead=budget.overhead + overhead, kv=budget.kv - overhead)
+
+
+def _weights(candidate: Candidate, layout: Layout) -> int:
+    """Bytes of the weights on each rank; where the files' exact size is known, the model's facts only tell how it is split.
+
+    The first and the last stage of a pipeline hold the embeddings beside their layers; each is counted with both.
+    """
     architecture, variant = candidate.profile.architecture, candidate.variant
-    modelled = memory.weights(architecture, variant.precision, tensor)
-    if variant.size is None:
-        return modelled
-    return round(modelled * variant.size / memory.weights(architecture, variant.precision, 1))
+    modelled = memory.weights(architecture, variant.precision, layout.tensor)
+    if variant.size is not None:
+        modelled = round(modelled * variant.size / memory.weights(architecture, variant.precision, 1))
+    embeddings = min(modelled, architecture.embedding_parameters * memory.SIXTEEN_BIT // layout.tensor)
+    return embeddings + -(-(modelled - embeddings) * layout.stage(architecture.layers) // architecture.layers)
 
 
 def _filled(
-    candidate: Candidate, gpus: tuple[Gpu, ...], weights: int, budget: Budget, *, where: str
+    candidate: Candidate, layout: Layout, weights: int, budget: Budget, *, where: str, most: int | None
 ) -> tuple[Plan | None, str]:
-    """The plan that a budget gives: KV cache in whole blocks, and of that a context."""
-    profile, wish = candidate.profile, candidate.wish
-    tensor = max(1, len(gpus))
+    """The plan that a budget gives: KV cache in whole blocks, and of that a context, of `most` tokens if that is said."""
+    profile, wish, gpus = candidate.profile, candidate.wish, layout.gpus
     # The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised.
-    kv_dtype = "fp16" if candidate.variant.precision == "fp16" else "bf16"
-    per_token = memory.kv_bytes_per_token(profile.architecture, kv_dtype, tensor)
+    kv_dtype = wish.kv_dtype or ("fp16" if candidate.variant.precision == "fp16" else "bf16")
+    layers = profile.architecture.layers
+    every = memory.kv_bytes_per_token(profile.architecture, kv_dtype, layout.tensor)
+    per_token = -(-every * layout.stage(layers) // layers)
     block = candidate.engine.KV_BLOCK[CUDA if gpus else CPU]
     tokens = max(0, budget.kv) // per_token // block * block
-    context = _context(tokens, profile, wish)
+    context = _context(tokens, profile, wish, most)
     if not context:
-        need = weights + budget.overhead + (wish.context or min(AGENT_CONTEXT, profile.context_max)) * per_token
-        each = " on each GPU" if tensor > 1 else ""
+        least = wish.context or min(AGENT_CONTEXT, profile.context_max)
+        need = weights + budget.overhead + least * (wish.sessions or 1) * per_token
+        each = " on each GPU" if len(gpus) > 1 else ""
         return None, f"needs about {need / GIB:.1f} GiB{each}; {where} can give {max(0, budget.claim) / GIB:.1f} GiB"
     sizes = Memory(weights=weights, kv=tokens * per_token, overhead=budget.overhead, claim=budget.claim, kv_tokens=tokens)
     made = Plan(
@@ -206,8 +294,8 @@ def _filled(
         variant=candidate.variant,
         engine=candidate.engine.NAME,
         gpus=gpus,
-        tensor=tensor,
-        pipeline=1,
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
         context=context,
         sessions=tokens / context,
         kv_dtype=kv_dtype,
@@ -224,15 +312,18 @@ def _trimmed(plan: Plan, block: int, sequences: int) -> Plan:
     return replace(plan, memory=replace(plan.memory, kv=kv, kv_tokens=tokens, claim=claim), sessions=tokens / plan.context)
 
 
-def _context(tokens: int, profile: Profile, wish: Wish) -> int:
-    """The context that `tokens` of KV cache give: SESSIONS sequences of it, but one agent works before two do. 0: none."""
+def _context(tokens: int, profile: Profile, wish: Wish, most: int | None) -> int:
+    """The context that `tokens` of KV cache give, up to `most`; 0: none.
+
+    SESSIONS sequences of it, but one agent works before two do, unless a number of sessions was asked for.
+    """
     if wish.context:
-        return wish.context if tokens >= wish.context else 0
+        return wish.context if tokens >= wish.context * (wish.sessions or 1) else 0
     native, longest = profile.architecture.context, profile.context_max
-    wanted = max(tokens // SESSIONS, min(tokens, WORKING_CONTEXT))
+    wanted = tokens // wish.sessions if wish.sessions else max(tokens // SESSIONS, min(tokens, WORKING_CONTEXT))
     # Stretching the window costs some accuracy at every length: not for a few tokens more.
     reachable = longest if wanted >= WORTH_STRETCHING * native else native
-    context = min(reachable, wanted // STEP * STEP)
+    context = min(reachable, most or reachable, wanted // STEP * STEP)
     return context if context >= min(longest, STEP) else 0
 
 
@@ -241,7 +332,7 @@ def _too_small(plan: Plan, goal: int) -> str:
     return f"only {plan.context:,} tokens of context fit; {why} {goal:,} (--context {plan.context} takes it as it is)"
 
 
-def _notes(plan: Plan, rejections: list[Rejection]) -> tuple[str, ...]:
+def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
     lost = (f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name)
     notes = [*plan.notes, *lost]
     if plan.context > plan.profile.architecture.context:
@@ -252,7 +343,21 @@ def _notes(plan: Plan, rejections: list[Rejection]) -> tuple[str, ...]:
             f"{plan.context:,} tokens of context prove the path and are too few for work: OpenHands' newer releases load no "
             f"model under {AGENT_CONTEXT:,}, those up to 0.62 do"
         )
-    return (*notes, *plan.profile.notes)
+    return (*notes, *_layout_notes(plan, candidate, inventory), *plan.profile.notes)
+
+
+def _layout_notes(plan: Plan, candidate: Candidate, inventory: Inventory) -> Iterator[str]:
+    """Why GPUs stay idle beside those that are used, or why they stand one after another."""
+    wish = candidate.wish
+    if plan.pipeline > 1 and wish.pipeline is None:
+        yield f"the layers are split over {plan.pipeline} stages: no group that shares each layer gives this context"
+    if not plan.gpus or wish.tensor or wish.pipeline:
+        return
+    alike = next(len(group) for group in _like(inventory.gpus) if plan.gpus[0] in group)
+    used = len(plan.gpus)
+    larger = [_indivisible(candidate, size) for size in range(used + 1, alike + 1)]
+    if larger and all(larger):
+        yield f"{used} of {alike} like GPUs are used: {larger[-1]}; --pipeline {alike} uses them one after another"
 
 
 def _dotted(compute: tuple[int, int]) -> str:

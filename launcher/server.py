@@ -23,13 +23,19 @@ class ServerSpec:
     context: int | None = None
     gpus: tuple[int, ...] = ()
     origin: str = ""
+    tensor: int | None = None
+    pipeline: int | None = None
+    memory_share: float | None = None
+    kv_dtype: str | None = None
+    sessions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What was last seen of a server. `context` in tokens, `since` in seconds since the epoch; `detail` says why it failed.
+    """What was last seen of a server, in the words of its plan; `detail` says why it failed.
 
-    `claim` is what it holds of each of `gpus`, in bytes: a driver does not always tell it.
+    `context` in tokens, `since` in seconds since the epoch. `claim` is what it holds of each of `gpus`, in bytes: a driver does
+    not always tell it.
     """
 
     spec: ServerSpec
@@ -41,6 +47,9 @@ class Server:
     log: Path
     since: float
     gpus: tuple[int, ...] = ()
+    tensor: int = 1
+    pipeline: int = 1
+    kv_dtype: str = ""
     claim: int = 0
     handle: Handle | None = None
     detail: str = ""
@@ -58,6 +67,12 @@ def serves(server: Server, asked: ServerSpec) -> bool:
         and asked.variant in {None, server.variant}
         and asked.context in {None, server.context}
         and asked.gpus in {(), server.gpus}
+        and asked.tensor in {None, server.tensor}
+        and asked.pipeline in {None, server.pipeline}
+        and asked.kv_dtype in {None, server.kv_dtype}
+        # What a plan made of these is its context: that it would come out the same, only the same words say.
+        and asked.memory_share in {None, server.spec.memory_share}
+        and asked.sessions in {None, server.spec.sessions}
     )
 
 

@@ -1,12 +1,16 @@
 """The words that may be typed: verbs, options and what each must look like."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from launcher import __version__
+
+# Less than this of a GPU holds no engine.
+LEAST_SHARE = 0.05
 
 
 @dataclass
@@ -112,6 +116,12 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="NAME", help="a variant of the profile (bf16, fp8, ...)")
     parser.add_argument("--context", type=_context, metavar="TOKENS", help="the context length, as 65536 or 64k")
     parser.add_argument("--gpus", type=_indexes, metavar="LIST", help="use only these GPUs, as 0,1")
+    size = _number(1, 64)
+    parser.add_argument("--tensor", type=size, metavar="N", help="split each layer over N GPUs")
+    parser.add_argument("--pipeline", type=size, metavar="N", help="split the layers over N groups of GPUs, one after another")
+    parser.add_argument("--sessions", type=_number(1, 1024), metavar="N", help="sequences of the context that must fit (2)")
+    parser.add_argument("--memory-share", type=_share, metavar="0.9", help="take no more than this share of each GPU")
+    parser.add_argument("--kv-dtype", choices=("fp8",), metavar="fp8", help="keep the KV cache in 8 bits: twice the tokens")
 
 
 def _add_on(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
@@ -146,6 +156,12 @@ def _context(text: str) -> int:
     if not digits.isdecimal() or int(digits) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens such as 65536 or 64k")
     return int(digits) * factor
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0?\.\d{1,3}|1(\.0+)?", text) or float(text) < LEAST_SHARE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from {LEAST_SHARE} to 1, such as 0.9")
+    return float(text)
 
 
 def _indexes(text: str) -> tuple[int, ...]:

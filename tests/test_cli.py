@@ -38,6 +38,10 @@ def launcher(
         pytest.param(["upp"], "invalid choice: 'upp'", id="a verb that does not exist"),
         pytest.param(["up", "--engine", "ollama"], "unknown engine 'ollama'; known: vllm", id="an engine that does not exist"),
         pytest.param(["up", "--context", "many"], "'many' is not a number of tokens such as 65536 or 64k", id="no context"),
+        pytest.param(["plan", "--memory-share", "90"], "'90' is not a share from 0.05 to 1, such as 0.9", id="percents"),
+        pytest.param(["plan", "--memory-share", "0"], "'0' is not a share", id="no memory at all"),
+        pytest.param(["plan", "--tensor", "0"], "'0' is not a whole number from 1 to 64", id="no GPUs to share"),
+        pytest.param(["plan", "--kv-dtype", "int2"], "invalid choice: 'int2'", id="a KV cache that no engine has"),
         pytest.param(["up", "--gpus", "0;1"], "'0;1' is not a list of GPU numbers such as 0,1", id="no GPUs"),
         pytest.param(["up", "--port", "80"], "'80' is not a whole number from 1024 to 65535", id="a port of the system's"),
         pytest.param(["logs", "--lines", "few"], "'few' is not a whole number from 0", id="lines that are no number"),
@@ -123,6 +127,15 @@ def test_a_folder_is_planned_like_a_profile(tmp_path: Path) -> None:
     assert f"--model {tmp_path / 'My-Model'} --served-model-name my-model" in plan["command"]
     assert any("no profile describes this model" in note for note in plan["notes"])
     assert not (tmp_path / "home").exists()
+
+
+def test_a_plan_keeps_to_every_option(tmp_path: Path) -> None:
+    options = ("--tensor", "2", "--pipeline", "2", "--memory-share", ".8", "--kv-dtype", "fp8", "--sessions", "3")
+    done = launcher(tmp_path, "plan", "openhands-lm-32b", "--on", "4xA100-80GB", "--variant", "fp8", *options, "--json")
+    plan = json.loads(done.stdout)
+    assert (plan["variant"], plan["tensor"], plan["pipeline"], plan["kv_dtype"]) == ("fp8", 2, 2, "fp8")
+    assert plan["sessions"] >= 3
+    assert plan["memory"]["claim"] <= 0.8 * 79.25 * 2**30
 
 
 def test_a_plan_that_does_not_fit_says_why_and_ends_with_1(tmp_path: Path) -> None:

@@ -128,6 +128,118 @@ def test_a_machine_without_the_memory_is_refused_with_both_numbers(ram: float) -
     assert "needs about 2.9 GiB; this machine's memory can give" in outcome.rejections[0].reason
 
 
+# -- what a person asks for beyond the model --
+
+
+def test_three_cards_use_two_and_say_how_to_use_the_third() -> None:
+    plan = planned(machine(3, 44.4))
+    told = "2 of 3 like GPUs are used: tensor parallel 3 does not divide the 40 attention heads; --pipeline 3 uses them"
+    assert any(note.startswith(told) for note in plan.notes)
+    assert not any("like GPUs are used" in note for note in planned(machine(8, 79.18)).notes)
+
+
+def test_three_cards_stand_one_after_another_where_no_group_gives_a_working_window() -> None:
+    plan = planned(machine(3, 23.58))
+    assert (plan.variant.name, plan.tensor, plan.pipeline, plan.context) == ("fp8", 1, 3, 32_768)
+    assert [gpu.index for gpu in plan.gpus] == [0, 1, 2]
+    assert any(note.startswith("the layers are split over 3 stages") for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("wish", "layout"),
+    [
+        pytest.param(Wish(tensor=4), (4, 1), id="tensor"),
+        pytest.param(Wish(tensor=1, pipeline=3), (1, 3), id="both"),
+        pytest.param(Wish(tensor=2, pipeline=2), (2, 2), id="both, of the same size"),
+        pytest.param(Wish(tensor=2), (2, 1), id="no pipeline unless it is asked for"),
+    ],
+)
+def test_the_layout_that_was_asked_for_is_the_one_planned(wish: Wish, layout: tuple[int, int]) -> None:
+    plan = planned(machine(16, 79.18), wish)
+    assert (plan.tensor, plan.pipeline) == layout
+    assert len(plan.gpus) == plan.tensor * plan.pipeline
+
+
+def test_a_stage_holds_its_layers_and_the_embeddings() -> None:
+    plan = planned(machine(3, 79.18), Wish(tensor=1, pipeline=3, variant="bf16"))
+    embeddings = 2 * 152_064 * 5_120 * 2
+    # vLLM splits 64 layers over 3 stages as 21, 22 and 21 (distributed/utils.py, get_pp_indices).
+    whole = planned(machine(2, 79.18), Wish(tensor=1, variant="bf16")).memory.weights
+    assert plan.memory.weights == -(-(whole - embeddings) * 22 // 64) + embeddings
+    assert plan.memory.kv == plan.memory.kv_tokens * 2 * 22 * 8 * 128 * 2
+
+
+def test_an_fp8_cache_takes_half_the_bytes_of_a_token() -> None:
+    plain, eight = (planned(machine(1, 79.18), Wish(variant="fp8", kv_dtype=dtype)) for dtype in (None, "fp8"))
+    assert (plain.kv_dtype, eight.kv_dtype) == ("bf16", "fp8")
+    assert plain.memory.kv // plain.memory.kv_tokens == 2 * 64 * 8 * 128 * 2
+    assert eight.memory.kv // eight.memory.kv_tokens == 2 * 64 * 8 * 128
+    assert eight.context >= plain.context
+
+
+def test_a_share_of_the_memory_is_not_exceeded() -> None:
+    gpu = machine(1, 79.18).gpus[0]
+    plan = planned(machine(1, 79.18), Wish(memory_share=0.5))
+    assert (plan.variant.name, plan.memory.claim <= 0.5 * gpu.total) == ("mxfp4", True)
+
+
+def test_the_context_is_what_all_sessions_can_have() -> None:
+    contexts = {sessions: planned(machine(2, 79.25), Wish(sessions=sessions)).context for sessions in (None, 2, 4, 8)}
+    tokens = planned(machine(2, 79.25)).memory.kv_tokens
+    # Two have the whole window; four share what there is; for eight it is not worth to stretch the window.
+    assert contexts == {None: 131_072, 2: 131_072, 4: tokens // 4 // 1024 * 1024, 8: 32_768}
+
+
+@pytest.mark.parametrize(
+    ("inventory", "wish", "reason"),
+    [
+        pytest.param(machine(8, 79.18), Wish(tensor=3), "tensor parallel 3 does not divide the 40 attention heads", id="3"),
+        pytest.param(machine(8, 79.18), Wish(tensor=5), "neither divides the 8 KV heads nor is a multiple of them", id="5"),
+        pytest.param(machine(2, 79.18), Wish(tensor=4), "needs 4 GPUs of one kind; the most that are alike here: 2", id="few"),
+        pytest.param(machine(4, 79.18), Wish(tensor=2, pipeline=4), "needs 8 GPUs of one kind", id="too few for both"),
+        pytest.param(
+            machine(64, 79.18), Wish(pipeline=65), "65 pipeline stages are more than the model's 64 layers", id="layers"
+        ),
+        pytest.param(machine(1, 79.18), Wish(sessions=65), "65 sessions are more than the 64", id="more than the engine takes"),
+        pytest.param(
+            machine(2, 79.18), Wish(sessions=4, context=131_072, variant="bf16"), "needs about", id="a context for each of four"
+        ),
+        pytest.param(machine(1, 79.18), Wish(memory_share=0.1), "can give 7.9 GiB", id="a small share"),
+    ],
+)
+def test_what_was_asked_for_and_cannot_be_is_refused_with_the_reason(inventory: Inventory, wish: Wish, reason: str) -> None:
+    outcome = planner.plan(OPENHANDS, inventory, ENGINES, wish)
+    assert isinstance(outcome, DoesNotFit)
+    assert all(reason in each.reason for each in outcome.rejections if each.variant == "bf16")
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"),
+    [
+        pytest.param(Wish(tensor=2), "9 attention heads", id="heads that do not divide"),
+        pytest.param(Wish(tensor=3), "there is none here", id="several GPUs, where there is none"),
+        pytest.param(Wish(kv_dtype="fp8"), "an FP8 KV cache is planned on GPUs only", id="an FP8 cache"),
+    ],
+)
+def test_on_a_cpu_what_is_for_gpus_is_refused(wish: Wish, reason: str) -> None:
+    outcome = planner.plan(SMOLLM, machine(ram=16), ENGINES, wish)
+    assert isinstance(outcome, DoesNotFit)
+    assert reason in outcome.rejections[0].reason
+
+
+def test_an_fp8_cache_needs_a_gpu_that_has_kernels_for_it() -> None:
+    outcome = planner.plan(SMOLLM, machine(1, 14.6, compute=(7, 5)), ENGINES, Wish(kv_dtype="fp8"))
+    assert isinstance(outcome, DoesNotFit)
+    assert "needs compute capability 8.0" in outcome.rejections[0].reason
+
+
+def test_quantised_weights_are_for_gpus() -> None:
+    eight = replace(SMOLLM, variants=(replace(SMOLLM.variants[0], name="fp8", precision="fp8"),))
+    outcome = planner.plan(eight, machine(ram=16), ENGINES)
+    assert isinstance(outcome, DoesNotFit)
+    assert "quantised weights (fp8) are served on GPUs only" in outcome.rejections[0].reason
+
+
 sizes = st.floats(min_value=4, max_value=192, allow_nan=False)
 machines = st.builds(machine, st.integers(1, 8), sizes, held=st.floats(0, 4), compute=st.sampled_from([(7, 5), (8, 0), (9, 0)]))
 

@@ -57,10 +57,11 @@ class ModelsResult:
         from rich.console import Group as Lines
         from rich.text import Text
 
+        width = max((len(row.profile.name) for row in self.rows), default=0)
         shown: list[RenderableType] = []
         for group, (heading, colour) in _HEADINGS.items():
             if rows := [row for row in self.rows if row.group == group]:
-                shown += [Text(), Text(heading, f"bold {colour}"), _table(rows)]
+                shown += [Text(), Text(heading, f"bold {colour}"), _table(rows, width)]
         return Lines(*shown[1:])
 
 
@@ -128,12 +129,14 @@ def _plain(row: Row) -> dict[str, object]:
     return {**plain, "needs": row.needs}
 
 
-def _table(rows: list[Row]) -> "Table":
+def _table(rows: list[Row], width: int) -> "Table":
+    """The rows of a group; `width` is that of the names in all groups, so that their columns stand in line."""
     from rich.table import Table
 
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for header in ("NAME", "PARAMETERS", "RUNS", "CONTEXT"):
-        table.add_column(header, no_wrap=header == "NAME")
+    table.add_column("NAME", no_wrap=True, min_width=width)
+    for header in ("PARAMETERS", "RUNS", "CONTEXT"):
+        table.add_column(header)
     for row in rows:
         plan = row.outcome if isinstance(row.outcome, Plan) else row.freed
         context = f"{plan.context:,}" if plan else "-"

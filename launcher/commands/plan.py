@@ -40,6 +40,7 @@ class PlanResult:
             "tensor": plan.tensor,
             "pipeline": plan.pipeline,
             "context": plan.context,
+            "sessions": round(plan.sessions, 2),
             "kv_dtype": plan.kv_dtype,
             "memory": {
                 "weights": memory.weights,
@@ -82,12 +83,16 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    devices = plan.devices
+    devices += f", tensor parallel {plan.tensor}" if plan.tensor > 1 else ""
+    devices += f", {plan.pipeline} pipeline stages" if plan.pipeline > 1 else ""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_row("variant", plan.variant.name)
     facts.add_row("engine", plan.engine)
-    facts.add_row("runs on", plan.devices + (f", tensor parallel {plan.tensor}" if plan.tensor > 1 else ""))
+    facts.add_row("runs on", devices)
     facts.add_row("context", f"{plan.context:,} tokens; the memory holds {plan.sessions:.1f} such conversations at once")
+    facts.add_row("KV type", plan.kv_dtype)
     for note in plan.notes:
         facts.add_row("note", note)
     shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]

@@ -162,7 +162,15 @@ def _as_it_runs(asked: ServerSpec, running: Server | None) -> ServerSpec:
     """What is asked for, in the words of the server that runs if that is it: a bare `launcher up` means what runs."""
     if running is None or not serves(running, asked):
         return asked
-    return replace(running.spec, engine=running.engine, variant=running.variant, context=running.context, gpus=running.gpus)
+    return replace(
+        running.spec,
+        engine=running.engine,
+        variant=running.variant,
+        context=running.context,
+        gpus=running.gpus,
+        tensor=running.tensor,
+        pipeline=running.pipeline,
+    )
 
 
 def _port(world: World, request: UpRequest, running: Server | None) -> int:

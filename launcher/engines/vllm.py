@@ -110,6 +110,8 @@ def _gpu_options(plan: Plan) -> list[str]:
         *("--gpu-memory-utilization", f"{share:.3f}"),
         *("--tensor-parallel-size", str(plan.tensor)),
         *("--max-num-batched-tokens", str(_batched_tokens(tightest)), "--max-num-seqs", str(SEQUENCES)),
+        *(("--pipeline-parallel-size", str(plan.pipeline)) if plan.pipeline > 1 else ()),
+        *(("--kv-cache-dtype", "fp8") if plan.kv_dtype == "fp8" else ()),
     ]
 
 

@@ -61,6 +61,23 @@ def test_on_gpus_the_claim_becomes_a_share_of_the_total() -> None:
     assert vllm.command(plan, SITE).env["CUDA_VISIBLE_DEVICES"] == "GPU-GPU-0,GPU-GPU-1"
 
 
+@pytest.mark.parametrize(
+    ("wish", "tensor", "pipeline", "kv_dtype"),
+    [
+        pytest.param(Wish(tensor=2), "2", None, None, id="a group that shares each layer"),
+        pytest.param(Wish(pipeline=3), "1", "3", None, id="three stages, one after another"),
+        pytest.param(Wish(tensor=2, pipeline=2), "2", "2", None, id="both"),
+        pytest.param(Wish(tensor=1, kv_dtype="fp8"), "1", None, "fp8", id="a KV cache in 8 bits"),
+        pytest.param(Wish(tensor=1, kv_dtype=None), "1", None, None, id="the KV cache as the engine has it by itself"),
+    ],
+)
+def test_the_layout_and_the_kv_cache_are_told(wish: Wish, tensor: str, pipeline: str | None, kv_dtype: str | None) -> None:
+    told = options(planned("openhands-lm-32b", machine(4, 79.25), wish))
+    assert told["--tensor-parallel-size"] == tensor
+    assert told.get("--pipeline-parallel-size") == pipeline
+    assert told.get("--kv-cache-dtype") == kv_dtype
+
+
 @pytest.mark.parametrize("held", [0.0, 0.6, 3.0, 11.7, 20.0, 31.3])
 def test_the_share_never_asks_for_more_than_is_free(held: float) -> None:
     plan = planned("smollm2-135m", machine(1, 44.4, held=held))
