@@ -156,7 +156,7 @@ def _notes(facts: Facts, parser: str | None) -> Iterator[str]:
 # -- precision and size --
 
 
-def _quantisation(config: Mapping[str, Any], facts: Facts) -> tuple[str, float] | None:
+def _quantisation(config: Mapping[str, Any], facts: Facts) -> tuple[str, int] | None:
     """How the checkpoint itself is quantised, and to how many bits; None for 16 bits and more."""
     found = config.get("quantization_config") or config.get("compression_config")
     text = config.get("text_config")
@@ -186,7 +186,7 @@ def _bits(method: str, found: Mapping[str, Any]) -> int | None:
         said = _FOUR if "FP4" in algorithm or "W4" in algorithm else _EIGHT
     if groups := found.get("config_groups"):
         said = _largest(groups)
-    return said if said in {_EIGHT, _FOUR} else None
+    return next((bits for bits in (_EIGHT, _FOUR) if said == bits), None)
 
 
 def _largest(groups: Any) -> int | None:
@@ -196,7 +196,7 @@ def _largest(groups: Any) -> int | None:
     return max((each for each in bits if isinstance(each, int)), default=None)
 
 
-def _variants(config: Mapping[str, Any], method: tuple[str, float] | None, facts: Facts) -> Iterator[dict[str, Any]]:
+def _variants(config: Mapping[str, Any], method: tuple[str, int] | None, facts: Facts) -> Iterator[dict[str, Any]]:
     size = _size(facts)
     place = {"repo": facts.weights.repo} if isinstance(facts.weights, HubWeights) else {"path": str(facts.weights.path)}
     if isinstance(facts.weights, HubWeights) and facts.weights.revision:

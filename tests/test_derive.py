@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher import planner
 from launcher.derive import Facts, derive
 from launcher.engines.registry import ENGINES
 from launcher.errors import LauncherError
 from launcher.plan import Plan, Wish
+from launcher.profile import Profile
 from launcher.profile_weights import HubWeights, LocalWeights
 from tests.machines_for_tests import machine
 from tests.models_for_tests import CODER_BYTES, coder, index
@@ -220,3 +223,41 @@ def test_the_chat_template_is_found_wherever_it_is(texts: dict[str, str]) -> Non
 )
 def test_the_served_name_is_the_last_part_in_small_letters(where: HubWeights | LocalWeights, name: str) -> None:
     assert derive(Facts(where, coder(), {}, DAY)).name == name
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.sampled_from(["", "awq", "gptq", "fp8", "4", "bfloat16", "<tool_call>"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["bits", "weights", "quant_method", "x"]), inner)
+    ),
+    max_leaves=6,
+)
+# Keys that derive reads beside those of the architecture, in config.json and in the other files.
+READ = ("torch_dtype", "dtype", "quantization_config", "text_config", "auto_map", "architectures")
+FILES = ("model.safetensors.index.json", "tokenizer_config.json", "hf_quant_config.json", "chat_template.json")
+INNER = ("weight_map", "metadata", "chat_template", "quantization")
+
+
+@given(
+    st.dictionaries(st.sampled_from(READ), anything), st.dictionaries(st.sampled_from(FILES), st.sampled_from(INNER)), anything
+)
+def test_whatever_stands_in_the_files_a_model_is_derived_or_refused(
+    config: dict[str, Any], files: dict[str, str], value: Any
+) -> None:
+    texts = {name: json.dumps({key: value}) for name, key in files.items()}
+    outcome = derived_or_refused(facts({**coder(**config), **texts}))
+    if isinstance(outcome, LauncherError):
+        assert outcome.hint
+        assert "\n" not in outcome.message
+    else:
+        assert all(each.size is None or each.size > 0 for each in outcome.variants)
+
+
+def derived_or_refused(known: Facts) -> Profile | LauncherError:
+    try:
+        return derive(known)
+    except LauncherError as fault:
+        return fault

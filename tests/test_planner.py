@@ -287,3 +287,74 @@ def test_a_small_model_runs_on_the_cpu_where_no_gpu_will_do(inventory: Inventory
     assert isinstance(plan, Plan)
     assert (plan.gpus, plan.build) == ((), "cpu")
     assert any(reason in note for note in plan.notes)
+
+
+def test_no_cpu_stands_in_for_several_gpus() -> None:
+    outcome = planner.plan(SMOLLM, machine(2, 2.0, ram=16), ENGINES, Wish(pipeline=2))
+    assert isinstance(outcome, DoesNotFit)
+    assert "needs about" in outcome.rejections[0].reason
+
+
+wishes = st.builds(
+    Wish,
+    context=st.none() | st.integers(1, 140_000),
+    variant=st.none() | st.sampled_from(["bf16", "fp8", "mxfp4"]),
+    tensor=st.none() | st.integers(1, 8),
+    pipeline=st.none() | st.integers(1, 8),
+    memory_share=st.none() | st.floats(0.05, 1),
+    kv_dtype=st.none() | st.just("fp8"),
+    sessions=st.none() | st.integers(1, 70),
+)
+
+
+@given(machines, wishes)
+def test_whatever_is_asked_for_a_plan_keeps_to_it_and_to_what_is_free(inventory: Inventory, wish: Wish) -> None:
+    outcome = planner.plan(OPENHANDS, inventory, ENGINES, wish)
+    if isinstance(outcome, DoesNotFit):
+        assert outcome.rejections
+        assert all(each.reason for each in outcome.rejections)
+        return
+    plan, memory = outcome, outcome.memory
+    assert all(memory.claim <= gpu.free for gpu in plan.gpus)
+    assert memory.weights + memory.overhead + memory.kv <= memory.claim
+    assert plan.context * (wish.sessions or 1) <= memory.kv_tokens
+    assert len({gpu.uuid for gpu in plan.gpus}) == plan.tensor * plan.pipeline
+    assert plan.profile.architecture.heads % plan.tensor == 0
+    asked = (wish.context, wish.variant, wish.tensor, wish.pipeline, wish.kv_dtype)
+    given_back = (plan.context, plan.variant.name, plan.tensor, plan.pipeline, plan.kv_dtype)
+    assert all(want in {None, got} for want, got in zip(asked, given_back, strict=True))
+    if wish.memory_share:
+        assert all(memory.claim <= wish.memory_share * gpu.total for gpu in plan.gpus)
+
+
+def context_of(inventory: Inventory, wish: Wish) -> int:
+    outcome = planner.plan(OPENHANDS, inventory, ENGINES, wish)
+    return outcome.context if isinstance(outcome, Plan) else 0
+
+
+# For one variant: another one may stand first once it fits.
+of_one_variant = st.builds(replace, wishes, variant=st.sampled_from(["bf16", "fp8", "mxfp4"]))
+
+
+@given(st.integers(1, 8), sizes, st.floats(0, 3), st.floats(0, 60), of_one_variant)
+def test_more_free_memory_never_gives_less_context(count: int, gib: float, held: float, more: float, wish: Wish) -> None:
+    fuller, freer = machine(count, gib, held=min(gib, held + more)), machine(count, gib, held=held)
+    assert context_of(fuller, wish) <= context_of(freer, wish)
+
+
+@given(machines, of_one_variant, st.floats(0.05, 1), st.floats(0.05, 1))
+def test_a_larger_share_never_gives_less_context(inventory: Inventory, wish: Wish, one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert context_of(inventory, replace(wish, memory_share=low)) <= context_of(inventory, replace(wish, memory_share=high))
+
+
+@given(machines, of_one_variant, st.integers(1, 64), st.integers(1, 64))
+def test_more_sessions_never_give_more_context(inventory: Inventory, wish: Wish, one: int, other: int) -> None:
+    few, many = sorted((one, other))
+    assert context_of(inventory, replace(wish, sessions=many)) <= context_of(inventory, replace(wish, sessions=few))
+
+
+@given(machines, of_one_variant)
+def test_an_fp8_cache_never_gives_less_context(inventory: Inventory, wish: Wish) -> None:
+    if not inventory.gpus or inventory.gpus[0].compute >= (8, 0):
+        assert context_of(inventory, replace(wish, kv_dtype=None)) <= context_of(inventory, replace(wish, kv_dtype="fp8"))
