@@ -302,7 +302,10 @@ def test_down_interrupts_an_up_that_is_at_work(tmp_path: Path, port: int) -> Non
     ("asked", "already"),
     [
         pytest.param(ServerSpec(model="tiny", context=8192, engine="vllm"), True, id="the same in more words"),
+        pytest.param(ServerSpec(model="tiny", tensor=1, pipeline=1), True, id="the layout that it has"),
         pytest.param(ServerSpec(model="tiny", context=4096), False, id="another context"),
+        pytest.param(ServerSpec(model="tiny", memory_share=0.9), False, id="a share of the memory"),
+        pytest.param(ServerSpec(model="tiny", sessions=1), False, id="fewer sessions"),
     ],
 )
 def test_what_is_asked_for_is_compared_with_what_runs(world: World, port: int, asked: ServerSpec, *, already: bool) -> None:
@@ -363,6 +366,29 @@ def test_a_gpu_whose_driver_tells_no_sizes_has_room_for_the_successor(tmp_path: 
         up.run(world, request(port=port))
         held[0] = True
         assert up.run(world, request(port=port)).already
+    finally:
+        down.run(world, None)
+
+
+def test_the_stages_of_a_pipeline_are_claimed_each_and_kept_by_a_bare_up(tmp_path: Path, port: int) -> None:
+    held: dict[int, int] = {}
+
+    def inventory() -> Inventory:
+        gpus = machine(3, 24.0).gpus
+        return replace(machine(ram=16), gpus=tuple(replace(gpu, free=gpu.free - held.get(gpu.index, 0)) for gpu in gpus))
+
+    world = replace(little_world(tmp_path), inventory=inventory)
+    asked = ServerSpec(model="tiny", pipeline=3, kv_dtype="fp8")
+    try:
+        up.run(world, UpRequest(spec=asked, port=port))
+        (server,) = store.seen(world.home)
+        assert (server.gpus, server.tensor, server.pipeline, server.kv_dtype) == ((0, 1, 2), 1, 3, "fp8")
+        assert server.claim > 0
+        held.update(dict.fromkeys(server.gpus, server.claim))
+        for again in (ServerSpec(model=""), asked, replace(asked, tensor=1, gpus=(0, 1, 2))):
+            result = up.run(world, UpRequest(spec=again, port=port))
+            assert result.already
+            assert (result.plan.pipeline, len(result.plan.gpus), result.plan.kv_dtype) == (3, 3, "fp8")
     finally:
         down.run(world, None)
 
