@@ -4,15 +4,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launcher import layers, parts, quantisation
 from launcher.errors import LauncherError
+from launcher.layers import Attention, Cache, Latent, State
+from launcher.parts import Part
+from launcher.quantisation import Quantisation
 
-# Decoders whose layers all hold one grouped-query attention and one gated MLP: the sizes below follow from these facts alone.
-DENSE = frozenset({"llama", "qwen2", "qwen3", "mistral"})
+# What counts as a linear projection: what weight quantisation applies to.
+LINEAR = frozenset({"attention", "mlp", "experts", "shared", "state"})
+# Model types whose facts are read as their own code reads them. Others are planned by the same keys, and that is said.
+KNOWN = frozenset(
+    {
+        "afmoe", "apertus", "arcee", "bailing_hybrid", "bailing_moe", "bailing_moe_v2", "bamba", "cohere", "cohere2", "dbrx",
+        "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "devstral", "ernie4_5", "ernie4_5_moe", "exaone4",
+        "falcon_h1", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text",
+        "gemma4_unified", "gemma4_unified_text", "glm", "glm4", "glm4_moe", "glm4_moe_lite", "glm4v", "glm4v_moe",
+        "glm_moe_dsa", "gpt_neox", "gpt_oss", "granite", "granitemoe", "granitemoehybrid", "hunyuan_v1_dense",
+        "hunyuan_v1_moe", "internlm2", "internlm3", "internvl_chat", "jamba", "kimi_k2", "kimi_k25", "kimi_linear", "kimi_vl",
+        "laguna", "lfm2", "lfm2_moe", "llama", "llama4", "llama4_text", "llava", "mimo", "mimo_v2_flash", "minimax",
+        "minimax_m2", "minimax_text_01", "ministral", "ministral3", "mistral", "mistral3", "mistral4", "mixtral", "nemotron",
+        "nemotron-nas", "nemotron_h", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phi4_multimodal", "phimoe",
+        "pixtral", "qwen2", "qwen2_5_vl", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text",
+        "qwen3_5_text", "qwen3_moe", "qwen3_next", "qwen3_vl", "qwen3_vl_moe", "qwen3_vl_moe_text", "qwen3_vl_text",
+        "seed_oss", "smollm3", "starcoder2", "step3", "step3p5", "zamba2",
+    }
+)  # fmt: skip
+# Older config.jsons' words, and their modern ones.
+_ALIASES = {
+    "n_layer": "num_hidden_layers",
+    "n_layers": "num_hidden_layers",
+    "num_layers": "num_hidden_layers",
+    "n_embd": "hidden_size",
+    "d_model": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_heads": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_position_embeddings",
+    "seq_length": "max_position_embeddings",
+    "max_seq_len": "max_position_embeddings",
+    "max_sequence_length": "max_position_embeddings",
+    "model_max_length": "max_position_embeddings",
+}
+_NEEDED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+_DECODERS = ("text_config", "llm_config", "language_config", "thinker_config")
+_BYTES = {"float32": 4, "float": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A dense decoder. Counts are numbers of elements; `context` is the native window in tokens (max_position_embeddings)."""
+    """A decoder. Counts are numbers of elements; `context` is the native window in tokens (max_position_embeddings).
+
+    `caches` are what its layers keep of a sequence (None: nothing), `parts` its weights. `experts` of `expert_size` are in a
+    layer that has any, `active` of them at work. `generic`: the model type is not known, and its facts were read by the keys
+    that all config.jsons share. `quantisation` is the checkpoint's own; `element_bytes` its unquantised ones'.
+    """
 
     model_type: str
     layers: int
@@ -26,64 +71,113 @@ class Architecture:
     tied_embeddings: bool
     qkv_bias: bool
     rope_theta: float
+    caches: tuple[Cache | None, ...]
+    parts: tuple[Part, ...]
+    experts: int
+    expert_size: int
+    active: int
+    vision: bool
+    drafts: int
+    generic: bool
+    quantisation: Quantisation | None
+    element_bytes: int
 
     @property
     def linear_parameters(self) -> int:
-        """Elements of all attention and MLP projections: what weight quantisation applies to."""
-        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+        """Elements of all projections: what weight quantisation applies to."""
+        return self._elements(LINEAR)
 
     @property
     def embedding_parameters(self) -> int:
-        """Elements of the token embedding and, unless it is tied to that, the output head: never quantised by the engines."""
-        return self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
+        """Elements of the token embedding and, unless it is tied to that, the output head."""
+        return self._elements({"embedding", "head"})
 
     @property
     def other_parameters(self) -> int:
-        """Elements of norms and biases, which every tensor-parallel rank holds (nearly) whole."""
-        bias = self.head_dim * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
-        return self.layers * (2 * self.hidden + bias) + self.hidden
+        """Elements of norms, biases, routers and towers."""
+        return self.parameters - self.linear_parameters - self.embedding_parameters
 
     @property
     def parameters(self) -> int:
-        return self.linear_parameters + self.embedding_parameters + self.other_parameters
+        """Elements of all that is loaded: draft heads apart, and without what an engine keeps twice."""
+        return sum(part.elements for part in self.parts if not part.draft and part.kind != "absorbed")
+
+    @property
+    def kind(self) -> str:
+        """How it remembers: `plain`, `latent`, `sliding` (or chunked) or `hybrid` (states of constant size)."""
+        kept = [cache for cache in self.caches if cache]
+        if any(isinstance(cache, State) for cache in kept):
+            return "hybrid"
+        if any(isinstance(cache, Latent) for cache in kept):
+            return "latent"
+        return "sliding" if any(isinstance(cache, Attention) and cache.window for cache in kept) else "plain"
+
+    def _elements(self, kinds: frozenset[str] | set[str]) -> int:
+        return sum(part.elements for part in self.parts if part.kind in kinds and not part.draft)
 
 
 def read(config: Mapping[str, Any], *, where: str) -> Architecture:
     """The facts in a config.json's content; `where` names the file in errors.
 
-    Raises LauncherError for a fact that is missing, and for a kind of model whose memory is not modelled.
+    Raises LauncherError for facts that are missing, or that contradict one another.
     """
-    model_type = str(config.get("model_type", ""))
-    if model_type not in DENSE:
+    text = layers.with_defaults(_decoder(config))
+    _check(text, where)
+    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", _tied_by_default(text))))
+    model_type = str(text.get("model_type", ""))
+    try:
+        caches, counted = layers.caches(text), parts.count(text, config, tied=tied)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise LauncherError(
-            f"{where}: model_type {model_type!r} is not one whose memory can be planned yet",
-            hint=f"planned are {', '.join(sorted(DENSE))}",
-        )
-    needed = (
-        "num_hidden_layers",
-        "hidden_size",
-        "intermediate_size",
-        "num_attention_heads",
-        "vocab_size",
-        "max_position_embeddings",
-    )
-    wrong = [key for key in needed if not isinstance(config.get(key), int) or config[key] <= 0]
-    if wrong:
-        raise LauncherError(f"{where}: no whole number for {', '.join(wrong)}", hint="copy these from the model's config.json")
-    heads = config["num_attention_heads"]
-    # Qwen2 has biases on q, k and v without saying so in its config.json (transformers, models/qwen2/modeling_qwen2.py).
+            f"{where}: its facts contradict one another ({error})", hint="compare with the model's own config.json"
+        ) from None
+    heads = int(text["num_attention_heads"])
+    kv_heads, head_dim, _ = layers.head_sizes(text, layers.SLIDING)
     return Architecture(
         model_type=model_type,
-        layers=config["num_hidden_layers"],
-        hidden=config["hidden_size"],
-        intermediate=config["intermediate_size"],
+        layers=len(caches),
+        hidden=text["hidden_size"],
+        intermediate=parts.dense_size(text) or parts.expert_size(text),
         heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        vocab=config["vocab_size"],
-        context=config["max_position_embeddings"],
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-        qkv_bias=model_type == "qwen2" or bool(config.get("attention_bias", False)),
-        rope_theta=float((config.get("rope_parameters") or config).get("rope_theta", 10_000.0)),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab=text["vocab_size"],
+        context=text["max_position_embeddings"],
+        tied_embeddings=tied,
+        qkv_bias=parts.has_bias(text),
+        rope_theta=float((text.get("rope_parameters") or text).get("rope_theta") or 10_000.0),
+        caches=caches,
+        parts=counted,
+        experts=parts.experts(text),
+        expert_size=parts.expert_size(text) if parts.experts(text) else 0,
+        active=int(text.get("num_experts_per_tok") or text.get("moe_topk") or text.get("moe_top_k") or 1),
+        vision=isinstance(config.get("vision_config"), Mapping),
+        drafts=int(text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0),
+        generic=model_type not in KNOWN and str(config.get("model_type", "")) not in KNOWN,
+        quantisation=quantisation.read(config),
+        element_bytes=_BYTES.get(str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype")), 2),
     )
+
+
+def _decoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The decoder's facts: of a model with more than text they are nested, with what it shares beside them."""
+    text: Mapping[str, Any] = config
+    for _ in range(2):
+        inner = next((text[key] for key in _DECODERS if isinstance(text.get(key), Mapping)), None)
+        if inner is None:
+            break
+        text = {"model_type": text.get("model_type", ""), **inner}
+    return {**{modern: text[old] for old, modern in _ALIASES.items() if old in text}, **text}
+
+
+def _tied_by_default(text: Mapping[str, Any]) -> bool:
+    """Gemma and Cohere tie their embeddings by default, in transformers 5 as before; the others do not."""
+    return str(text.get("model_type", "")).startswith(("gemma", "cohere"))
+
+
+def _check(text: Mapping[str, Any], where: str) -> None:
+    wrong = [key for key in _NEEDED if not isinstance(text.get(key), int) or isinstance(text[key], bool) or text[key] <= 0]
+    if not parts.dense_size(text) and not parts.experts(text):
+        wrong.append("intermediate_size")
+    if wrong:
+        raise LauncherError(f"{where}: no whole number for {', '.join(wrong)}", hint="copy these from the model's config.json")

@@ -10,7 +10,10 @@ ROOT = Path(__file__).parent.parent / "launcher"
 # From the inside out. A module may import modules of earlier layers and of its own.
 LAYERS = (
     ("words", {"errors", "progress", "__init__"}),
-    ("values", {"gpu", "command", "endpoint", "llm", "architecture", "profile_weights", "memory", "profile", "plan"}),
+    ("values", {
+        "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
+        "memory", "profile", "plan",
+    }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
         "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "wiring.openhands_profile",

@@ -1,0 +1,342 @@
+"""The weights of a model in parts, counted from its config.json: what each is, and over how many ranks it splits."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from launcher import layers
+
+# A part that splits over any number of ranks, and one that each rank holds whole.
+ANY, WHOLE = 1 << 30, 1
+# Decoders with two matrices in an MLP, not three (no gate); the others of that kind say so by their activation.
+_UNGATED = frozenset({"falcon", "gpt2", "gpt_bigcode", "gpt_neox", "mpt", "nemotron", "nemotron_h", "opt", "phi", "starcoder2"})
+# Norms before and after both halves of a layer.
+_SANDWICHED = ("gemma2", "gemma3", "gemma4")
+_UNGATED_ACTIVATIONS = frozenset({"relu2", "gelu_new"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`elements` of one kind ("attention", "experts", "embedding"), split over at most `shards` ranks.
+
+    `modules` are where its weights lie, by the names that ignore lists use. `draft`: of a draft head (multi-token prediction),
+    which engines load only for speculative decoding.
+    """
+
+    kind: str
+    elements: int
+    shards: int = ANY
+    modules: tuple[str, ...] = ()
+    draft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoder:
+    """A decoder's facts, and what kind each of its layers is."""
+
+    text: Mapping[str, Any]
+    kinds: tuple[str, ...]
+
+    @property
+    def apart(self) -> bool:
+        """Whether an attention, a Mamba, an MLP and experts are each a layer of their own (Nemotron-H)."""
+        return isinstance(self.text.get("hybrid_override_pattern"), str) or layers.NOTHING in self.kinds
+
+    def letter(self, layer: int) -> str:
+        """What such a layer is called: a letter of a pattern, or a word of a list."""
+        pattern = self.text.get("hybrid_override_pattern")
+        named = self.text.get("layers_block_type") or self.text.get("layer_types") or ()
+        return pattern.replace("|", "")[layer] if isinstance(pattern, str) else str(named[layer])
+
+
+def count(text: Mapping[str, Any], config: Mapping[str, Any], *, tied: bool) -> tuple[Part, ...]:
+    """All parts of the model whose decoder has the facts `text`, and whose vision tower stands in `config`."""
+    decoder = _Decoder(text, layers.kinds(text))
+    each = [part for layer in range(len(decoder.kinds)) for part in _layer(decoder, layer)]
+    drafts = [replace(part, draft=True) for part in _drafts(decoder)]
+    return (*_merged(each), *_merged(drafts), *_ends(text, tied=tied), *_towers(text, config))
+
+
+def experts(text: Mapping[str, Any]) -> int:
+    """Routed experts in a layer that has any; 0 for dense models."""
+    for key in ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts"):
+        value = text.get(key)
+        if isinstance(value, list):
+            value = max(value, default=0)
+        if isinstance(value, int) and value > 1:
+            return value
+    return 0
+
+
+def expert_size(text: Mapping[str, Any]) -> int:
+    """Elements between the two halves of one expert."""
+    for key in ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "intermediate_size"):
+        value = text.get(key)
+        if isinstance(value, list):
+            value = max(value, default=0)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 0
+
+
+def dense_size(text: Mapping[str, Any]) -> int:
+    """Elements between the halves of a dense layer's MLP; Llama 4 calls its dense ones `intermediate_size_mlp`."""
+    value = text.get("intermediate_size_mlp") or text.get("intermediate_size") or text.get("ffn_dim") or 0
+    return int(max(value, default=0)) if isinstance(value, list) else int(value)
+
+
+def _merged(parts: list[Part]) -> tuple[Part, ...]:
+    """Parts alike in all but their layer as one."""
+
+    def key(part: Part) -> tuple[str, int, bool]:
+        return part.kind, part.shards, part.draft
+
+    merged = []
+    for (kind, shards, draft), same in groupby(sorted(parts, key=key), key=key):
+        alike = tuple(same)
+        modules = tuple(module for part in alike for module in part.modules)
+        merged.append(Part(kind, sum(part.elements for part in alike), shards, modules, draft))
+    return tuple(merged)
+
+
+def _layer(decoder: _Decoder, layer: int) -> Iterator[Part]:
+    """The parts of one decoder layer: what mixes tokens, what works on each, and its norms."""
+    text, kind = decoder.text, decoder.kinds[layer]
+    if kind == layers.STATE:
+        yield from _state(text, layer)
+    elif kind != layers.NOTHING and (text.get("q_lora_rank") or layers.latent_width(text)):
+        yield from _latent(text, layer)
+    elif kind != layers.NOTHING:
+        yield from _attention(decoder, layer)
+    expert = _has_experts(decoder, layer)
+    if expert:
+        yield from _experts(text, layer)
+    if _has_mlp(decoder, layer, expert=expert):
+        matrices = 2 if _ungated(text) else 3
+        name = f"model.layers.{layer}.mlp"
+        yield Part("mlp", matrices * text["hidden_size"] * dense_size(text), modules=(f"{name}.gate_proj", f"{name}.down_proj"))
+    norms = 1 if decoder.apart else 4 if str(text.get("model_type", "")).startswith(_SANDWICHED) else 2
+    yield Part("norm", norms * text["hidden_size"], WHOLE)
+    yield from _side_inputs(text)
+
+
+def _has_mlp(decoder: _Decoder, layer: int, *, expert: bool) -> bool:
+    if decoder.apart:
+        return decoder.letter(layer) in {"-", "mlp"}
+    # Gemma 4 has a dense MLP beside its experts.
+    return not expert or str(decoder.text.get("model_type", "")).startswith("gemma4")
+
+
+def _has_experts(decoder: _Decoder, layer: int) -> bool:
+    """Whether a layer's MLP is a mixture of experts: by a list of layers, or else by a first one and a step."""
+    if not experts(decoder.text):
+        return False
+    if decoder.apart:
+        return decoder.letter(layer) in {"E", "moe"}
+    listed = _listed_experts(decoder.text, layer)
+    return _stepped_experts(decoder.text, layer) if listed is None else listed
+
+
+def _listed_experts(text: Mapping[str, Any], layer: int) -> bool | None:
+    named, listed, frequency = text.get("mlp_layer_types"), text.get("moe_layers"), text.get("moe_layer_freq")
+    enumerated = text.get("moe_layers_enum")  # Step 3: "4,5,6"
+    if isinstance(named, list):
+        return str(named[layer]) != "dense"
+    if isinstance(listed, list):
+        return layer in listed
+    if isinstance(frequency, list):
+        return bool(frequency[layer])
+    return str(layer) in re.split(r"\s*,\s*", enumerated) if isinstance(enumerated, str) and enumerated else None
+
+
+def _stepped_experts(text: Mapping[str, Any], layer: int) -> bool:
+    # Laguna's first layer is dense unless its config says otherwise (transformers, configuration_laguna.py).
+    implied = 1 if text.get("model_type") == "laguna" else 0
+    first = int(text.get("first_k_dense_replace") or text.get("num_dense_layers") or implied)
+    if layer < first or layer in (text.get("mlp_only_layers") or ()):
+        return False
+    step = int(text.get("decoder_sparse_step") or text.get("interleave_moe_layer_step") or 1)
+    period, offset = int(text.get("expert_layer_period") or 1), int(text.get("expert_layer_offset") or 0)
+    frequency = int(text.get("moe_layer_freq") or 1)
+    return (layer + 1) % step == 0 and layer % period == offset % period and layer % frequency == 0
+
+
+def _ungated(text: Mapping[str, Any]) -> bool:
+    activation = text.get("mlp_hidden_act") or text.get("hidden_act") or text.get("activation_function")
+    return text.get("model_type") in _UNGATED or activation in _UNGATED_ACTIVATIONS
+
+
+def _experts(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
+    """All routed experts of a layer (all are resident), those that every token goes through, and the router."""
+    hidden, size, number = int(text["hidden_size"]), expert_size(text), experts(text)
+    matrices = 2 if _ungated(text) else 3
+    name = f"model.layers.{layer}.mlp"
+    # Nemotron 3's larger models project to a latent before their experts, and back.
+    inner = int(text.get("moe_latent_size") or hidden)
+    yield Part(
+        "experts", number * matrices * inner * size, modules=(f"{name}.experts.0.gate_proj", f"{name}.experts.0.down_proj")
+    )
+    if inner != hidden:
+        yield Part("shared", 2 * hidden * inner, WHOLE, (f"{name}.fc1_latent_proj",))
+    if shared := _shared_size(text, size):
+        yield Part("shared", matrices * hidden * shared, modules=(f"{name}.shared_experts.gate_proj",))
+    yield Part("router", hidden * number, WHOLE)
+
+
+def _shared_size(text: Mapping[str, Any], size: int) -> int:
+    for key in ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size"):
+        if text.get(key):
+            return int(text[key]) * (int(text.get("n_shared_experts") or 1) if key.startswith("moe") else 1)
+    number = text.get("n_shared_experts") or text.get("num_shared_experts") or text.get("num_shared_expert") or 0
+    number = max(number, default=0) if isinstance(number, list) else number
+    if str(text.get("model_type", "")).startswith("llama4"):
+        number = 1
+    return int(number) * size
+
+
+def _attention(decoder: _Decoder, layer: int) -> Iterator[Part]:
+    """Queries (doubled by an output gate), keys, values and the output; Gemma 4's full layers can take keys for values."""
+    text, kind = decoder.text, decoder.kinds[layer]
+    hidden = int(text["hidden_size"])
+    kv_heads, key, value = layers.head_sizes(text, kind)
+    each = text.get("num_attention_heads_per_layer")
+    heads = int(each[layer] if isinstance(each, list) and layer < len(each) else text["num_attention_heads"])
+    heads = int(text.get("swa_num_attention_heads") or heads) if kind == layers.SLIDING else heads
+    gate = 2 if text.get("attn_output_gate", str(text.get("model_type", "")).startswith(("qwen3_next", "qwen3_5"))) else 1
+    name = f"model.layers.{layer}.self_attn"
+    yield Part("attention", hidden * heads * (gate * key + value), modules=(f"{name}.q_proj", f"{name}.o_proj"))
+    same = kind == layers.FULL and text.get("attention_k_eq_v")
+    shared = layer >= len(decoder.kinds) - int(text.get("num_kv_shared_layers") or 0)
+    if not shared:
+        yield Part("attention", hidden * kv_heads * (key + (0 if same else value)), kv_heads, (f"{name}.k_proj",))
+    if has_bias(text):
+        yield Part("norm", heads * key + kv_heads * (key + value), WHOLE)
+    if text.get("use_qk_norm") or str(text.get("model_type", "")).startswith(("qwen3", "gemma3", "gemma4")):
+        yield Part("norm", 2 * key, WHOLE)
+
+
+def has_bias(text: Mapping[str, Any]) -> bool:
+    """Whether q, k and v have biases: Qwen2 has them without saying so (transformers, models/qwen2/modeling_qwen2.py)."""
+    return text.get("model_type") in {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl"} or bool(text.get("attention_bias", False))
+
+
+def _latent(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
+    """Latent attention: the projections down are on each rank, the ones up to the heads are split."""
+    hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
+    rank, q_rank = int(text.get("kv_lora_rank") or 0), int(text.get("q_lora_rank") or 0)
+    name = f"model.layers.{layer}.self_attn"
+    if not rank:
+        yield from _latent_v4(text, name, layer)
+        return
+    rope, nope = int(text.get("qk_rope_head_dim") or 0), int(text.get("qk_nope_head_dim") or 0)
+    value = int(text.get("v_head_dim") or nope)
+    query = q_rank * heads * (nope + rope) if q_rank else hidden * heads * (nope + rope)
+    yield Part("attention", query + rank * heads * (nope + value) + heads * value * hidden, modules=(f"{name}.q_b_proj",))
+    yield Part("attention", hidden * (q_rank + rank + rope), WHOLE, (f"{name}.kv_a_proj_with_mqa",))
+    # Absorbed into queries and outputs: each engine keeps that projection a second time, in 16 bits (vllm, mla_attention.py).
+    yield Part("absorbed", rank * heads * (nope + value))
+    yield from _indexer(text, name)
+
+
+def _latent_v4(text: Mapping[str, Any], name: str, layer: int) -> Iterator[Part]:
+    """DeepSeek V4 (vllm, models/deepseek_v4/attention.py): one latent head, a grouped low-rank output, compressors."""
+    hidden, heads, size = int(text["hidden_size"]), int(text["num_attention_heads"]), int(text["head_dim"])
+    q_rank, o_rank = int(text.get("q_lora_rank") or 0), int(text.get("o_lora_rank") or 0)
+    groups = int(text.get("o_groups") or heads // 8)
+    split = q_rank * heads * size + heads * size * o_rank + groups * o_rank * hidden
+    yield Part("attention", split, modules=(f"{name}.wq_b",))
+    yield Part("attention", hidden * (q_rank + size), WHOLE, (f"{name}.wkv",))
+    ratios = text.get("compress_ratios") or ()
+    ratio = int(ratios[layer]) if layer < len(ratios) else 0
+    if ratio:
+        yield Part("router", (4 if ratio == 4 else 2) * hidden * size, WHOLE)  # noqa: PLR2004 - overlapping windows
+    if ratio == 4:  # noqa: PLR2004 - only these have an indexer
+        yield from _indexer(text, name)
+
+
+def _indexer(text: Mapping[str, Any], name: str) -> Iterator[Part]:
+    if not text.get("index_topk") or not text.get("index_head_dim"):
+        return
+    hidden, q_rank = int(text["hidden_size"]), int(text.get("q_lora_rank") or text["hidden_size"])
+    heads, size = int(text.get("index_n_heads") or 1), int(text["index_head_dim"])
+    yield Part("attention", q_rank * heads * size + hidden * (size + heads), WHOLE, (f"{name}.indexer.wq_b",))
+
+
+def _state(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
+    """Linear attention, Mamba and short convolutions (shapes: transformers, models/*/modeling_*.py)."""
+    hidden = int(text["hidden_size"])
+    state = layers.state(text)
+    linear = text.get("linear_attn_config")
+    name = f"model.layers.{layer}.linear_attn"
+    if isinstance(linear, Mapping):
+        size, head = int(linear["num_heads"]) * int(linear["head_dim"]), int(linear["head_dim"])
+        yield Part(
+            "state", 4 * hidden * size + hidden * int(linear["num_heads"]) + 2 * head * size, modules=(f"{name}.q_proj",)
+        )
+        yield Part("state", 2 * hidden * head, WHOLE, (f"{name}.f_a_proj",))
+    elif text.get("linear_num_value_heads"):
+        keys, values = layers.gated_delta_sizes(text)
+        names = f"{name}.in_proj_qkv", f"{name}.out_proj"
+        yield Part("state", hidden * (2 * keys + 2 * values) + values * hidden, modules=names)
+        yield Part("convolution", hidden * 2 * int(text["linear_num_value_heads"]))
+    elif heads := layers.mamba_heads(text):
+        inner = state.convolution
+        yield Part("state", hidden * (2 * inner + state.groups * state.group + heads) + inner * hidden, modules=(
+            f"model.layers.{layer}.mixer.in_proj", f"model.layers.{layer}.mixer.out_proj",
+        ))  # fmt: skip
+    elif text.get("mamba_d_state"):
+        inner, size = state.convolution, int(text["mamba_d_state"])
+        rank = int(text.get("mamba_dt_rank") or hidden // 16) if text.get("mamba_dt_rank") != "auto" else hidden // 16
+        yield Part(
+            "state", 3 * hidden * inner + inner * (2 * rank + 3 * size), modules=(f"model.layers.{layer}.mamba.in_proj",)
+        )
+    elif not state.recurrent:
+        yield Part("state", 4 * hidden * state.convolution, modules=(f"model.layers.{layer}.conv.in_proj",))
+    else:
+        key = int(text.get("head_dim") or hidden // text["num_attention_heads"])
+        yield Part("state", 5 * hidden * int(text["num_attention_heads"]) * key, modules=(f"{name}.qkv_proj",))
+    yield Part("convolution", (state.history + 1) * (state.convolution + state.groups * state.group))
+
+
+def _side_inputs(text: Mapping[str, Any]) -> Iterator[Part]:
+    """Gemma 3n and Gemma 4 E: an embedding for each layer, and what brings it in."""
+    if width := int(text.get("hidden_size_per_layer_input") or 0):
+        words = int(text.get("vocab_size_per_layer_input") or text["vocab_size"])
+        yield Part("embedding", words * width)
+        yield Part("mlp", 3 * int(text["hidden_size"]) * width, WHOLE)
+
+
+def _ends(text: Mapping[str, Any], *, tied: bool) -> Iterator[Part]:
+    hidden, vocab = int(text["hidden_size"]), int(text["vocab_size"])
+    yield Part("embedding", vocab * hidden)
+    if not tied:
+        yield Part("head", vocab * hidden, modules=("lm_head",))
+    yield Part("norm", hidden, WHOLE)
+
+
+def _drafts(decoder: _Decoder) -> Iterator[Part]:
+    """Multi-token prediction: layers like the last one that sees all, and a projection of two hidden vectors into one."""
+    text = decoder.text
+    number = int(text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0)
+    last = max((layer for layer, kind in enumerate(decoder.kinds) if kind == layers.FULL), default=len(decoder.kinds) - 1)
+    for _ in range(number):
+        yield from _layer(decoder, last)
+        yield Part("mlp", 2 * int(text["hidden_size"]) ** 2, WHOLE)
+
+
+def _towers(text: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Part]:
+    """A vision tower: transformer layers, patches, and a projector to the decoder (usual shapes; 16 bits)."""
+    vision = config.get("vision_config")
+    if not isinstance(vision, Mapping) or not (hidden := int(vision.get("hidden_size") or vision.get("embed_dim") or 0)):
+        return
+    depth = int(vision.get("num_hidden_layers") or vision.get("depth") or vision.get("num_layers") or 0)
+    ratio = float(vision.get("mlp_ratio") or 4)
+    between = int(vision.get("intermediate_size") or hidden * ratio)
+    gate = 3 if str(vision.get("hidden_act", "")).startswith(("silu", "swiglu")) else 2
+    patch = vision.get("patch_size") or 14
+    side = int(patch if isinstance(patch, int) else max(patch))
+    merged = int(vision.get("spatial_merge_size") or 1) ** 2 * hidden
+    projector = merged * merged + merged * int(text["hidden_size"]) if merged > hidden else hidden * int(text["hidden_size"])
+    yield Part("vision", depth * (4 * hidden**2 + gate * hidden * between) + 3 * side**2 * hidden + projector)

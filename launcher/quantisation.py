@@ -1,0 +1,163 @@
+"""In how many bits a checkpoint's elements are stored, read from config.json's `quantization_config`."""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+SIXTEEN = 16.0
+# What no method quantises: engines gather from embeddings, and routers and norms are too small and too sensitive.
+NEVER = frozenset({"embedding", "norm", "router", "vision", "convolution"})
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """`bits` of one quantised element, scales included; `kept` parts and modules matching `ignored` have `rest` bits.
+
+    `groups` are other bits of some parts (a checkpoint of FP4 experts and FP8 attention); `kv_dtype` is what the checkpoint
+    asks of the KV cache, "" for nothing.
+    """
+
+    method: str
+    bits: float
+    kept: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    groups: tuple[tuple[str, float], ...] = ()
+    kv_dtype: str = ""
+    rest: float = SIXTEEN
+
+    def bits_of(self, part: str, modules: Iterable[str]) -> float:
+        """Bits of an element of `part`, whose weights lie in `modules` ("model.layers.0.mlp.gate_proj"): their average."""
+        names = tuple(modules)
+        if part in NEVER or part in self.kept or not names:
+            return self.rest
+        # An output head is quantised only where a list of what is not leaves it out.
+        quantised = self.rest if part == "head" and not self.ignored else dict(self.groups).get(part, self.bits)
+        kept = sum(any(_matches(pattern, name) for pattern in self.ignored) for name in names) / len(names)
+        return kept * self.rest + (1 - kept) * quantised
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether an entry of an ignore list covers a module: a regular expression, a glob, a module, or a part of its path."""
+    if pattern.startswith("re:"):
+        return re.match(pattern[3:], name) is not None
+    if "*" in pattern:
+        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*{pattern}")
+    return name == pattern or name.startswith(f"{pattern}.") or f".{pattern}." in f".{name}."
+
+
+# What a variant is quantised to while it loads, or was before; bits of one element with its share of scales. mxfp4: an 8-bit
+# exponent for 32 elements (OCP MX 1.0); nvfp4: an 8-bit scale for 16; int4: a 16-bit scale and a 4-bit zero for 128.
+PRECISIONS: Mapping[str, Quantisation] = MappingProxyType(
+    {
+        "fp32": Quantisation("fp32", 32.0, rest=32.0),
+        "bf16": Quantisation("bf16", SIXTEEN),
+        "fp16": Quantisation("fp16", SIXTEEN),
+        "fp8": Quantisation("fp8", 8.0),
+        "int8": Quantisation("int8", 8.0),
+        "mxfp4": Quantisation("mxfp4", 4.25),
+        "nvfp4": Quantisation("nvfp4", 4.5),
+        "int4": Quantisation("int4", 4 + (16 + 4) / 128),
+    }
+)
+_ATTENTION = frozenset({"attention", "state"})
+
+
+def read(config: Mapping[str, Any]) -> Quantisation | None:
+    """What `quantization_config` (or `compression_config`) says; None where all is in 16 bits. Others count as 8."""
+    text = config.get("text_config")
+    inner = text.get("quantization_config") if isinstance(text, Mapping) else None
+    told = config.get("quantization_config") or config.get("compression_config") or inner
+    if not isinstance(told, Mapping):
+        return None
+    method = str(told.get("quant_method") or told.get("quant_algo") or "").lower()
+    if method == "mxfp4":
+        # OpenAI's checkpoints: the experts alone (transformers, integrations/mxfp4.py).
+        return Quantisation("mxfp4", PRECISIONS["mxfp4"].bits, kept=_ATTENTION | {"mlp", "shared", "head"})
+    reader = {
+        "fp8": _fp8,
+        "fbgemm_fp8": _fp8,
+        "compressed-tensors": _compressed,
+        "modelopt": _modelopt,
+        "modelopt_fp4": _modelopt,
+        "bitsandbytes": _bitsandbytes,
+    }.get(method, _grouped)
+    return reader(told, method)
+
+
+def _fp8(told: Mapping[str, Any], method: str) -> Quantisation:
+    block = told.get("weight_block_size")
+    scale = 32 / (block[0] * block[1]) if isinstance(block, list) and len(block) == 2 else 0.0  # noqa: PLR2004 - rows, columns
+    # DeepSeek V4 holds its experts in FP4 (vllm, models/deepseek_v4: expert_dtype).
+    groups = (("experts", PRECISIONS["mxfp4"].bits),) if told.get("expert_dtype") == "fp4" else ()
+    return Quantisation(method, 8 + scale, ignored=_ignored(told), groups=groups)
+
+
+def _compressed(told: Mapping[str, Any], method: str) -> Quantisation:
+    """compressed-tensors: `config_groups` with the bits and the group size of their weights."""
+    groups = told.get("config_groups")
+    schemes = [each.get("weights") or {} for each in groups.values()] if isinstance(groups, Mapping) else []
+    bits = [_scheme_bits(scheme) for scheme in schemes] or [8.0]
+    targets = [" ".join(map(str, each.get("targets") or ())) for each in groups.values()] if isinstance(groups, Mapping) else []
+    parts: dict[str, float] = {}
+    if len(bits) > 1:
+        for target, width in zip(targets, bits, strict=True):
+            parts |= dict.fromkeys(_parts_of(target), width)
+    cache = told.get("kv_cache_scheme")
+    return Quantisation(
+        method,
+        max(bits),
+        ignored=_ignored(told),
+        groups=tuple(parts.items()),
+        kv_dtype="fp8" if isinstance(cache, Mapping) and cache.get("num_bits") == 8 else "",  # noqa: PLR2004 - bits
+    )
+
+
+def _scheme_bits(scheme: Mapping[str, Any]) -> float:
+    bits, size = float(scheme.get("num_bits") or 8), scheme.get("group_size") or 0
+    if size <= 0:
+        return bits
+    # FP4 has 8-bit scales, integers 16-bit ones and, if not symmetric, a zero point.
+    scale = 8 if scheme.get("type") == "float" else 16 + (0 if scheme.get("symmetric", True) else bits)
+    return bits + scale / size
+
+
+def _parts_of(target: str) -> set[str]:
+    if "expert" in target:
+        return {"experts"}
+    if "attn" in target or "attention" in target:
+        return set(_ATTENTION)
+    return {"mlp", "shared"} if "mlp" in target else set()
+
+
+def _modelopt(told: Mapping[str, Any], method: str) -> Quantisation:
+    """NVIDIA's: `quant_algo` NVFP4, FP8, W4A16_AWQ or MIXED_PRECISION; `kv_cache_quant_algo`; `ignore` or `exclude_modules`."""
+    inner = told.get("quantization")
+    facts = {**told, **inner} if isinstance(inner, Mapping) else dict(told)
+    algorithm = str(facts.get("quant_algo") or method).upper()
+    known = ("NVFP4", 4.5), ("FP4", 4.5), ("MXFP4", 4.25), ("FP8", 8.0), ("W4", 4 + 20 / 128), ("MIXED", 4.5)
+    bits = next((width for word, width in known if word in algorithm), 8.0)
+    cache = str(facts.get("kv_cache_quant_algo") or facts.get("kv_cache_scheme") or "").upper()
+    return Quantisation(method, bits, ignored=_ignored(facts), kv_dtype="fp8" if "FP8" in cache else "")
+
+
+def _bitsandbytes(told: Mapping[str, Any], method: str) -> Quantisation:
+    # NF4: a 32-bit maximum for 64 elements, itself in 8 bits where it is quantised twice (bitsandbytes, functional.py).
+    four = 4 + (8 if told.get("bnb_4bit_use_double_quant") else 32) / 64
+    skipped = told.get("llm_int8_skip_modules") or ()
+    return Quantisation(method, four if told.get("load_in_4bit") else 8.0, ignored=tuple(map(str, skipped)))
+
+
+def _grouped(told: Mapping[str, Any], method: str) -> Quantisation:
+    """AWQ, GPTQ, auto-round and their like: `bits` in groups of `group_size`, each with a 16-bit scale and a zero point."""
+    bits, size = float(told.get("bits") or told.get("w_bit") or 8), told.get("group_size") or told.get("q_group_size") or 0
+    return Quantisation(method, bits + ((16 + bits) / size if size > 0 else 0.0), ignored=_ignored(told))
+
+
+def _ignored(told: Mapping[str, Any]) -> tuple[str, ...]:
+    names: list[str] = []
+    for key in ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers"):
+        names += [str(each) for each in told.get(key) or ()]
+    return tuple(dict.fromkeys(names))
