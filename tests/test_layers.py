@@ -16,7 +16,7 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "wiring.openhands_profile",
+        "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "wiring.openhands_profile", "engines.vllm_memory",
         "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),

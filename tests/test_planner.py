@@ -59,7 +59,7 @@ def test_the_best_precision_with_a_working_window_is_chosen(
             machine(2, 79.25), Wish(context=200_000, variant="bf16"), "ends at 131,072", id="a context beyond the model's"
         ),
         pytest.param(
-            machine(1, 79.18), Wish(context=131_072, variant="bf16"), "needs about 95.8 GiB", id="a context beyond the memory"
+            machine(1, 79.18), Wish(context=131_072, variant="bf16"), "needs about 95.3 GiB", id="a context beyond the memory"
         ),
         pytest.param(machine(1, 23.58), Wish(variant="mxfp4"), "only", id="a window too small for an agent"),
         pytest.param(machine(2, 79.25), Wish(variant="gguf"), "no such variant", id="a variant that does not exist"),

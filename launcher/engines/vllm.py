@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from launcher import memory
 from launcher.architecture import Architecture
 from launcher.command import Command
+from launcher.engines import vllm_memory
 from launcher.engines.base import Budget, Fault, Site
+from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.plan import Plan
 from launcher.profile import CPU, CUDA
@@ -29,12 +30,9 @@ SHARE = 0.92
 # At start vLLM compares the free memory with the share (v1/worker/utils.py, request_memory); its own CUDA context comes first.
 CONTEXT_MARGIN = 3 * GIB // 4
 # Given on the command line, so that the overhead does not follow the card's name (engine/arg_utils.py, get_batch_defaults).
-LARGE_CARD = 70 * GIB
 BATCHED_TOKENS_LARGE, BATCHED_TOKENS = 8_192, 2_048
 SEQUENCES = 64
 CPU_SEQUENCES = 8
-# Graphs for few sequences are few; the start log's own estimate goes from 0.1 to 3.6 GiB for many.
-CUDA_GRAPHS = GIB
 # API server, engine core and worker on a CPU: 2.5 GiB together after the start of SmolLM2 (weights and KV cache apart).
 CPU_PROCESSES = 5 * GIB // 2
 # What stays free for the system and the agent beside it.
@@ -48,9 +46,18 @@ def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: in
     """
     share = _share(gpu)
     claim = int(gpu.total * share)
-    activations = memory.activations(architecture, tokens=_batched_tokens(gpu), sequences=SEQUENCES, tensor=tensor)
-    overhead = activations + CUDA_GRAPHS + memory.outside_torch(tensor)
+    overhead = vllm_memory.overhead(architecture, _setting(gpu, tensor), sequences=SEQUENCES)
     return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
+
+
+def kv_tokens(architecture: Architecture, gpu: Gpu, kv: int, context: int, *, tensor: int, kv_dtype: str) -> int:
+    """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens, in whole blocks: what vLLM will print."""
+    return vllm_memory.tokens(architecture, kv, context, _setting(gpu, tensor, kv_dtype))
+
+
+def kv_bytes(architecture: Architecture, gpu: Gpu, context: int, sequences: float, *, tensor: int, kv_dtype: str) -> int:
+    """Bytes on each rank that so many sequences of `context` tokens need at once: the inverse of kv_tokens."""
+    return vllm_memory.kv_bytes(architecture, context, sequences, _setting(gpu, tensor, kv_dtype))
 
 
 def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
@@ -99,8 +106,12 @@ def _share(gpu: Gpu) -> float:
     return max(0, int(min(SHARE, (gpu.free - CONTEXT_MARGIN) / gpu.total) * 1000)) / 1000
 
 
+def _setting(gpu: Gpu, tensor: int, kv_dtype: str = "bf16") -> Setting:
+    return Setting(tensor=tensor, kv_dtype=kv_dtype, batched=_batched_tokens(gpu))
+
+
 def _batched_tokens(gpu: Gpu) -> int:
-    return BATCHED_TOKENS_LARGE if gpu.total >= LARGE_CARD else BATCHED_TOKENS
+    return BATCHED_TOKENS_LARGE if gpu.total >= vllm_memory.LARGE else BATCHED_TOKENS
 
 
 def _gpu_options(plan: Plan) -> list[str]:

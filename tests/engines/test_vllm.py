@@ -137,6 +137,14 @@ def test_a_busy_card_gives_a_smaller_share() -> None:
     assert budgets[1].claim <= busy.gpus[0].free
 
 
+def test_a_cache_of_two_sequences_holds_them() -> None:
+    gpu = machine(1, 79.18).gpus[0]
+    architecture = PROFILES["openhands-lm-32b"].architecture
+    kv = vllm.kv_bytes(architecture, gpu, 32_768, 2, tensor=1, kv_dtype="bf16")
+    assert kv == 2 * 32_768 * 262_144
+    assert vllm.kv_tokens(architecture, gpu, kv, 32_768, tensor=1, kv_dtype="bf16") == 2 * 32_768
+
+
 def test_a_full_card_has_a_budget_below_zero() -> None:
     gpu = replace(machine(1, 24).gpus[0], free=0)
     budget = vllm.gpu_budget(PROFILES["smollm2-135m"].architecture, gpu, weights=1, tensor=1)
