@@ -23,7 +23,7 @@ KNOWN = frozenset(
         "hunyuan_v1_moe", "internlm2", "internlm3", "internvl_chat", "jamba", "kimi_k2", "kimi_k25", "kimi_linear", "kimi_vl",
         "laguna", "lfm2", "lfm2_moe", "llama", "llama4", "llama4_text", "llava", "mimo", "mimo_v2_flash", "minimax",
         "minimax_m2", "minimax_text_01", "ministral", "ministral3", "mistral", "mistral3", "mistral4", "mixtral", "nemotron",
-        "nemotron-nas", "nemotron_h", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phi4_multimodal", "phimoe",
+        "nemotron_h", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phi4_multimodal", "phimoe",
         "pixtral", "qwen2", "qwen2_5_vl", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text",
         "qwen3_5_text", "qwen3_moe", "qwen3_next", "qwen3_vl", "qwen3_vl_moe", "qwen3_vl_moe_text", "qwen3_vl_text",
         "seed_oss", "smollm3", "starcoder2", "step3", "step3p5", "zamba2",
@@ -46,6 +46,14 @@ _ALIASES = {
     "model_max_length": "max_position_embeddings",
 }
 _NEEDED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+_OPTIONAL = (
+    "intermediate_size",
+    "moe_intermediate_size",
+    "head_dim",
+    "num_key_value_heads",
+    "num_experts_per_tok",
+    "sliding_window",
+)
 _DECODERS = ("text_config", "llm_config", "language_config", "thinker_config")
 _BYTES = {"float32": 4, "float": 4}
 
@@ -123,14 +131,18 @@ def read(config: Mapping[str, Any], *, where: str) -> Architecture:
     """
     text = layers.with_defaults(_decoder(config))
     _check(text, where)
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", _tied_by_default(text))))
-    model_type = str(text.get("model_type", ""))
     try:
-        caches, counted = layers.caches(text), parts.count(text, config, tied=tied)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return _architecture(text, config)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise LauncherError(
             f"{where}: its facts contradict one another ({error})", hint="compare with the model's own config.json"
         ) from None
+
+
+def _architecture(text: Mapping[str, Any], config: Mapping[str, Any]) -> Architecture:
+    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", _tied_by_default(text))))
+    model_type = str(text.get("model_type", ""))
+    caches = layers.caches(text)
     heads = int(text["num_attention_heads"])
     kv_heads, head_dim, _ = layers.head_sizes(text, layers.SLIDING)
     return Architecture(
@@ -147,7 +159,7 @@ def read(config: Mapping[str, Any], *, where: str) -> Architecture:
         qkv_bias=parts.has_bias(text),
         rope_theta=float((text.get("rope_parameters") or text).get("rope_theta") or 10_000.0),
         caches=caches,
-        parts=counted,
+        parts=parts.count(text, config, tied=tied),
         experts=parts.experts(text),
         expert_size=parts.expert_size(text) if parts.experts(text) else 0,
         active=int(text.get("num_experts_per_tok") or text.get("moe_topk") or text.get("moe_top_k") or 1),
@@ -175,9 +187,16 @@ def _tied_by_default(text: Mapping[str, Any]) -> bool:
     return str(text.get("model_type", "")).startswith(("gemma", "cohere"))
 
 
+def _is_size(value: object) -> bool:
+    """Whether a fact that may be missing is a size, or one for each layer."""
+    sizes = value if isinstance(value, list) else [value]
+    return all(each is None or (isinstance(each, int) and each >= 0) for each in sizes)
+
+
 def _check(text: Mapping[str, Any], where: str) -> None:
     wrong = [key for key in _NEEDED if not isinstance(text.get(key), int) or isinstance(text[key], bool) or text[key] <= 0]
-    if not parts.dense_size(text) and not parts.experts(text):
+    wrong += [key for key in _OPTIONAL if not _is_size(text.get(key))]
+    if not wrong and not parts.dense_size(text) and not parts.experts(text):
         wrong.append("intermediate_size")
     if wrong:
         raise LauncherError(f"{where}: no whole number for {', '.join(wrong)}", hint="copy these from the model's config.json")

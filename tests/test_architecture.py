@@ -195,6 +195,9 @@ def test_which_layers_hold_experts(facts: dict[str, object], with_experts: int) 
         pytest.param(
             {"vocab_size": -1, "num_hidden_layers": "two"}, "num_hidden_layers, vocab_size", id="all wrong facts at once"
         ),
+        pytest.param({"head_dim": "wide"}, "no whole number for head_dim", id="a size in words"),
+        pytest.param({"num_key_value_heads": [1, "two"]}, "no whole number for num_key_value_heads", id="one of a list's"),
+        pytest.param({"num_key_value_heads": [1, 2]}, "contradict", id="heads for each layer, which nobody here reads"),
         pytest.param({"linear_attn_config": {"full_attn_layers": [1]}}, "contradict", id="linear layers without their sizes"),
     ],
 )

@@ -17,7 +17,7 @@ LAYERS = (
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
         "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "wiring.openhands_profile", "engines.vllm_memory",
-        "wiring.openhands_toml",
+        "wiring.openhands_toml", "engines.sglang_memory",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
