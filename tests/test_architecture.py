@@ -11,7 +11,7 @@ from launcher.layers import CHUNKED, FULL, NOTHING, SLIDING, STATE, Attention, L
 
 # Facts of config.json files, each with its source.
 CONFIGS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "measurements" / "configs.json").read_text())
-PROFILES = catalogue.load_all(catalogue.shipped())
+PROFILES = catalogue.load_all([catalogue.shipped()])
 DENSE = {
     "model_type": "llama",
     "num_hidden_layers": 4,

@@ -16,8 +16,8 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "wiring.openhands_profile", "engines.vllm_memory",
-        "wiring.openhands_toml", "engines.sglang_memory",
+        "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "engines.vllm_memory",
+        "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
