@@ -39,6 +39,7 @@ _ALIASES = {
     "n_head": "num_attention_heads",
     "n_heads": "num_attention_heads",
     "n_inner": "intermediate_size",
+    "num_experts_per_token": "num_experts_per_tok",
     "n_positions": "max_position_embeddings",
     "seq_length": "max_position_embeddings",
     "max_seq_len": "max_position_embeddings",
@@ -179,7 +180,15 @@ def _decoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
         if inner is None:
             break
         text = {"model_type": text.get("model_type", ""), **inner}
-    return {**{modern: text[old] for old, modern in _ALIASES.items() if old in text}, **text}
+    return {**_counted(text), **{modern: text[old] for old, modern in _ALIASES.items() if old in text}, **text}
+
+
+def _counted(text: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The number of layers, where only their kinds are told (Nemotron 3 Ultra)."""
+    pattern, named = text.get("hybrid_override_pattern"), text.get("layers_block_type")
+    if isinstance(pattern, str):
+        return {"num_hidden_layers": len(pattern.replace("|", ""))}
+    return {"num_hidden_layers": len(named)} if isinstance(named, list) else {}
 
 
 def _tied_by_default(text: Mapping[str, Any]) -> bool:

@@ -31,14 +31,16 @@ class Attention:
 class Latent:
     """Multi-head latent attention: one vector of `width` elements a token, the same on each tensor-parallel rank.
 
-    `indexer` is the width of a sparse attention's index keys. `ratio` tokens are compressed into one vector, beside which
-    the last `window` tokens are kept as they are (DeepSeek V4; a ratio of 0 keeps only those).
+    `sparse`: it reads the most telling tokens only, by index keys of `indexer` elements (0: those of an earlier layer).
+    `ratio` tokens are compressed into one vector, beside which the last `window` tokens are kept as they are (DeepSeek V4;
+    a ratio of 0 keeps only those).
     """
 
     width: int
     indexer: int = 0
     ratio: int = 1
     window: int = 0
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,12 @@ def caches(text: Mapping[str, Any]) -> tuple[Cache | None, ...]:
     ratios = text.get("compress_ratios")
     if isinstance(ratios, Sequence) and not isinstance(ratios, str):
         return tuple(_compressed(text, int(ratio)) for ratio in ratios[: len(which)])
-    return tuple(_cache(text, kind, shared=number >= len(which) - shared) for number, kind in enumerate(which))
+    return tuple(
+        _latent(text, number)
+        if kind == FULL and latent_width(text)
+        else _cache(text, kind, shared=number >= len(which) - shared)
+        for number, kind in enumerate(which)
+    )
 
 
 def latent_width(text: Mapping[str, Any]) -> int:
@@ -227,12 +234,30 @@ def _cache(text: Mapping[str, Any], kind: str, *, shared: bool) -> Cache | None:
         return None
     if kind == STATE:
         return state(text)
-    if kind == FULL and (width := latent_width(text)):
-        return Latent(width, indexer=int(text.get("index_head_dim") or 0) if text.get("index_topk") else 0)
     heads, key, value = head_sizes(text, kind)
     window = {SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}.get(kind)
     reach = int(text.get(window) or 0) if window else 0
     return Attention(heads, key, value, window=reach, chunked=kind == CHUNKED, shared=shared)
+
+
+def _latent(text: Mapping[str, Any], layer: int) -> Latent:
+    sparse = bool(text.get("index_topk"))
+    indexer = int(text.get("index_head_dim") or 0) if sparse and has_indexer(text, layer) else 0
+    return Latent(latent_width(text), indexer=indexer, sparse=sparse)
+
+
+def has_indexer(text: Mapping[str, Any], layer: int) -> bool:
+    """Whether a layer of sparse attention has index keys of its own, or shares an earlier one's (GLM 5.2).
+
+    Source: vllm, model_executor/models/deepseek_v2.py (index_topk_pattern, index_topk_freq, index_skip_topk_offset).
+    """
+    listed, pattern = text.get("indexer_types"), text.get("index_topk_pattern")
+    if isinstance(listed, list) and layer < len(listed):
+        return str(listed[layer]) != "shared"
+    if isinstance(pattern, str | list) and layer < len(pattern):
+        return str(pattern[layer]) != "S"
+    offset = int(text.get("index_skip_topk_offset") or 2)
+    return max(layer - offset + 1, 0) % int(text.get("index_topk_freq") or 1) == 0
 
 
 def head_sizes(text: Mapping[str, Any], kind: str) -> tuple[int, int, int]:
@@ -257,7 +282,7 @@ def head_sizes(text: Mapping[str, Any], kind: str) -> tuple[int, int, int]:
 def _compressed(text: Mapping[str, Any], ratio: int) -> Latent:
     """A layer of DeepSeek V4: compressed latents beside a window; only the 4-to-1 ones have an indexer."""
     indexer = int(text.get("index_head_dim") or 0) if ratio == 4 else 0  # noqa: PLR2004 - C4A in its paper
-    return Latent(int(text["head_dim"]), indexer=indexer, ratio=ratio, window=int(text.get("sliding_window") or 0))
+    return Latent(int(text["head_dim"]), indexer, ratio, int(text.get("sliding_window") or 0), sparse=True)
 
 
 def state(text: Mapping[str, Any]) -> State:

@@ -90,11 +90,12 @@ def latent_bytes(cache: Latent, kv_dtype: str) -> int:
     """Bytes of one latent vector, the same on each rank.
 
     In FP8, sparse attention's latents have their own layouts: 656 bytes (512 in FP8, four 32-bit scales, 64 rotary in 16 bits;
-    vllm, flashmla_sparse.py), or 584 in DeepSeek V4 (vllm, models/deepseek_v4/attention.py).
+    vllm, flashmla_sparse.py). DeepSeek V4's are in FP8 unless 16 bits are forced: 584 bytes (models/deepseek_v4/attention.py;
+    sglang, overrides.py).
     """
-    if kv_dtype == "fp8" and cache.window:
+    if cache.window:
         return 584
-    if kv_dtype == "fp8" and cache.indexer:
+    if kv_dtype == "fp8" and cache.sparse:
         return 656
     return cache.width * KV_BYTES[kv_dtype]
 

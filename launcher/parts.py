@@ -173,8 +173,8 @@ def _experts(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
     hidden, size, number = int(text["hidden_size"]), expert_size(text), experts(text)
     matrices = 2 if _ungated(text) else 3
     name = f"model.layers.{layer}.mlp"
-    # Nemotron 3's larger models project to a latent before their experts, and back.
-    inner = int(text.get("moe_latent_size") or hidden)
+    # The larger models of Nemotron 3 and Kimi K3 project to a latent before their experts, and back.
+    inner = int(text.get("moe_latent_size") or text.get("routed_expert_hidden_size") or hidden)
     yield Part(
         "experts", number * matrices * inner * size, modules=(f"{name}.experts.0.gate_proj", f"{name}.experts.0.down_proj")
     )
@@ -237,7 +237,8 @@ def _latent(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
     yield Part("attention", hidden * (q_rank + rank + rope), WHOLE, (f"{name}.kv_a_proj_with_mqa",))
     # Absorbed into queries and outputs: each engine keeps that projection a second time, in 16 bits (vllm, mla_attention.py).
     yield Part("absorbed", rank * heads * (nope + value))
-    yield from _indexer(text, name)
+    if layers.has_indexer(text, layer):
+        yield from _indexer(text, name)
 
 
 def _latent_v4(text: Mapping[str, Any], name: str, layer: int) -> Iterator[Part]:
@@ -276,6 +277,8 @@ def _state(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
             "state", 4 * hidden * size + hidden * int(linear["num_heads"]) + 2 * head * size, modules=(f"{name}.q_proj",)
         )
         yield Part("state", 2 * hidden * head, WHOLE, (f"{name}.f_a_proj",))
+        if linear.get("use_full_rank_gate"):
+            yield Part("state", hidden * size, modules=(f"{name}.g_proj",))
     elif text.get("linear_num_value_heads"):
         keys, values = layers.gated_delta_sizes(text)
         names = f"{name}.in_proj_qkv", f"{name}.out_proj"
@@ -320,9 +323,11 @@ def _drafts(decoder: _Decoder) -> Iterator[Part]:
     """Multi-token prediction: layers like the last one that sees all, and a projection of two hidden vectors into one."""
     text = decoder.text
     number = int(text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0)
-    last = max((layer for layer, kind in enumerate(decoder.kinds) if kind == layers.FULL), default=len(decoder.kinds) - 1)
+    seeing = [layer for layer, kind in enumerate(decoder.kinds) if kind == layers.FULL]
+    working = [layer for layer in range(len(decoder.kinds)) if decoder.apart and _has_experts(decoder, layer)]
     for _ in range(number):
-        yield from _layer(decoder, last)
+        for layer in (*seeing[-1:], *working[-1:]):
+            yield from _layer(decoder, layer)
         yield Part("mlp", 2 * int(text["hidden_size"]) ** 2, WHOLE)
 
 

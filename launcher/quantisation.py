@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -62,6 +62,7 @@ PRECISIONS: Mapping[str, Quantisation] = MappingProxyType(
         "int4": Quantisation("int4", 4 + (16 + 4) / 128),
     }
 )
+_FP4_EXPERTS = MappingProxyType({"deepseek_v4": "fp4", "deepseek_v41": "fp4"})
 _ATTENTION = frozenset({"attention", "state"})
 
 
@@ -84,15 +85,17 @@ def read(config: Mapping[str, Any]) -> Quantisation | None:
         "modelopt_fp4": _modelopt,
         "bitsandbytes": _bitsandbytes,
     }.get(method, _grouped)
-    return reader(told, method)
+    found = reader(told, method)
+    # DeepSeek V4 has its experts in FP4 unless it says otherwise (vllm, models/deepseek_v41: expert_dtype).
+    if method == "fp8" and config.get("expert_dtype", _FP4_EXPERTS.get(str(config.get("model_type")))) == "fp4":
+        return replace(found, groups=(("experts", PRECISIONS["mxfp4"].bits),))
+    return found
 
 
 def _fp8(told: Mapping[str, Any], method: str) -> Quantisation:
     block = told.get("weight_block_size")
     scale = 32 / (block[0] * block[1]) if isinstance(block, list) and len(block) == 2 else 0.0  # noqa: PLR2004 - rows, columns
-    # DeepSeek V4 holds its experts in FP4 (vllm, models/deepseek_v4: expert_dtype).
-    groups = (("experts", PRECISIONS["mxfp4"].bits),) if told.get("expert_dtype") == "fp4" else ()
-    return Quantisation(method, 8 + scale, ignored=_ignored(told), groups=groups)
+    return Quantisation(method, 8 + scale, ignored=_ignored(told))
 
 
 def _compressed(told: Mapping[str, Any], method: str) -> Quantisation:

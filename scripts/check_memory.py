@@ -207,9 +207,7 @@ def _precision(row: Mapping[str, Any], model: Architecture) -> Quantisation:
     )  # fmt: skip
     name = next((precision for word, precision in words if word in told), None)
     if model.quantisation and (name is None or model.quantisation.method.endswith(name) or name == "fp8"):
-        # DeepSeek V4's experts are in FP4 where its facts do not say otherwise (vllm, models/deepseek_v41: expert_dtype).
-        four = (("experts", PRECISIONS["mxfp4"].bits),) if model.model_type == "deepseek_v4" else ()
-        return replace(model.quantisation, groups=four or model.quantisation.groups)
+        return model.quantisation
     if name is None:
         wide = row.get("dtype") == "float32"
         return PRECISIONS["fp32" if wide else "bf16"]
@@ -261,8 +259,6 @@ def _weights(start: Start, *, drafts: bool) -> int:
 def _kv_dtype(start: Start) -> str:
     told = str(start.row.get("kv_cache_dtype") or "auto")
     if told.startswith("fp8"):
-        return "fp8"
-    if told == "auto" and start.model.model_type == "deepseek_v4":
         return "fp8"
     if told == "auto" and start.loaded.kv_dtype:
         return start.loaded.kv_dtype

@@ -110,7 +110,9 @@ def test_what_kind_each_layer_is(facts: dict[str, object], kinds: list[str]) -> 
     [
         pytest.param("meta-llama/Llama-3.1-8B-Instruct", "plain", {Attention(8, 128, 128): 32}, id="plain attention"),
         pytest.param("deepseek-ai/DeepSeek-R1-0528", "latent", {Latent(576): 61}, id="512 of latent and 64 of rotary"),
-        pytest.param("lukealonso/GLM-5.1-NVFP4-MTP", "latent", {Latent(576, indexer=128): 78}, id="with an indexer"),
+        pytest.param(
+            "lukealonso/GLM-5.1-NVFP4-MTP", "latent", {Latent(576, indexer=128, sparse=True): 78}, id="with an indexer"
+        ),
         pytest.param(
             "Qwen/Qwen3.5-27B",
             "hybrid",
@@ -140,6 +142,35 @@ def test_the_full_layers_of_gemma_4_have_heads_of_their_own() -> None:
 def test_layers_that_share_an_earlier_cache_are_marked() -> None:
     model = small(num_kv_shared_layers=3)
     assert [isinstance(cache, Attention) and cache.shared for cache in model.caches] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("facts", "own"),
+    [
+        pytest.param({}, 78, id="each layer has its own"),
+        pytest.param({"indexer_types": ["full"] * 3 + ["shared"] * 75}, 3, id="by a list"),
+        pytest.param({"index_topk_freq": 4, "index_skip_topk_offset": 3}, 21, id="each fourth after the first three (GLM 5.2)"),
+        pytest.param({"index_topk_pattern": "FS" * 39}, 39, id="by a pattern"),
+    ],
+)
+def test_sparse_layers_can_share_index_keys(facts: dict[str, object], own: int) -> None:
+    caches = of("lukealonso/GLM-5.1-NVFP4-MTP", **facts).caches
+    assert sum(isinstance(cache, Latent) and cache.indexer > 0 for cache in caches) == own
+    assert all(isinstance(cache, Latent) and cache.sparse for cache in caches)
+
+
+def test_experts_behind_a_latent_are_smaller() -> None:
+    facts = {"num_experts": 8, "moe_intermediate_size": 32, "num_experts_per_token": 2}
+    wide, narrow = small(**facts), small(**facts, routed_expert_hidden_size=16)
+    experts = [next(part for part in model.parts if part.kind == "experts").elements for model in (wide, narrow)]
+    assert experts[0] == 4 * experts[1]
+    assert narrow.active == 2
+
+
+def test_layers_are_counted_where_only_their_kinds_are_told() -> None:
+    facts = {key: value for key, value in DENSE.items() if key != "num_hidden_layers"}
+    model = read({**facts, "model_type": "nemotron_h", "layers_block_type": ["mamba", "attention", "mlp"]}, where="config.json")
+    assert model.layers == 3
 
 
 def test_a_model_with_a_vision_tower_has_its_decoder_nested() -> None:

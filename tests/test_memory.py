@@ -148,6 +148,15 @@ def test_what_a_list_ignores_stays_in_16_bits(ignored: list[str], attention: flo
     assert quantisation.bits_of("head", ["lm_head"]) == head
 
 
+def test_deepseek_v4_has_its_experts_in_4_bits() -> None:
+    told = {"model_type": "deepseek_v4", "quantization_config": {"quant_method": "fp8"}}
+    four, eight = read_quantisation(told), read_quantisation({**told, "expert_dtype": "fp8"})
+    assert four
+    assert eight
+    assert [each.bits_of("experts", ["experts"]) for each in (four, eight)] == [4.25, 8]
+    assert four.bits_of("attention", ["self_attn"]) == 8
+
+
 def test_a_model_in_16_bits_has_no_quantisation() -> None:
     assert read_quantisation({"model_type": "llama"}) is None
 

@@ -125,8 +125,7 @@ def _v4_cell(architecture: Architecture, setting: Setting) -> float:
     for cache in architecture.caches:
         if not isinstance(cache, Latent):
             continue
-        # "auto" is FP8 here (overrides.py, _deepseek_v4_kv_cache_dtype).
-        row = memory.latent_bytes(cache, "fp8")
+        row = memory.latent_bytes(cache, setting.kv_dtype)
         compressed = (row + memory.index_bytes(cache)) / cache.ratio if cache.ratio else 0.0
         inputs = _V4_RING / _V4_PAGE * 4 * 4 * (cache.width + cache.indexer) if cache.indexer else 0.0
         total += compressed + ratio * (row + inputs)

@@ -194,6 +194,8 @@ def kv_groups(architecture: Architecture, setting: Setting) -> tuple[Group, ...]
     """Layers in groups of equal pages, as vLLM shares them out (v1/core/kv_cache_utils.py, get_kv_cache_groups)."""
     kept = [cache for cache in architecture.caches if cache and not (isinstance(cache, Attention) and cache.shared)]
     grown = next((cache for cache in reversed(kept) if not isinstance(cache, State)), None)
+    if isinstance(grown, Latent) and grown.sparse:  # a draft's layer has index keys of its own
+        grown = replace(grown, indexer=max(cache.indexer for cache in kept if isinstance(cache, Latent)))
     if grown is not None:
         kept += [replace(grown, window=0) if isinstance(grown, Attention) else grown] * setting.drafts
     if any(isinstance(cache, Latent) and cache.window for cache in kept):
