@@ -76,6 +76,12 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
     if usable:
         best, candidate = max(usable, key=lambda each: each[0].context)
         return replace(best, notes=_notes(best, rejections, candidate, inventory))
+    if not small and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
+        # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
+        outcome = plan(profile, replace(inventory, gpus=()), engines, wish)
+        if isinstance(outcome, Plan):
+            why = f"on the CPU, since no GPU here will do: {rejections[-1].reason}"
+            return replace(outcome, notes=(why, *outcome.notes))
     return DoesNotFit(
         profile, tuple(rejections) or (Rejection(wish.variant or "", wish.engine or "", "there is no such variant"),)
     )
@@ -133,10 +139,6 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
         staged, _ = _best_of(candidate, [each for each in layouts if each.pipeline > 1], most=goal)
         if staged and (best is None or staged.context > best.context):
             return staged, ""
-    if best is None and CPU in candidate.profile.runs_on and not _over_gpus(candidate.wish):
-        made, _ = _on_cpu(candidate, inventory)
-        if made:
-            return replace(made, notes=(f"on the CPU, since no GPU here will do: {reason}",)), ""
     return best, reason
 
 
@@ -333,8 +335,7 @@ def _too_small(plan: Plan, goal: int) -> str:
 
 
 def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
-    lost = (f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name)
-    notes = [*plan.notes, *lost]
+    notes = [f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name]
     if plan.context > plan.profile.architecture.context:
         native = plan.profile.architecture.context
         notes.append(f"stretched with YaRN from its native {native:,} tokens; --context {native} avoids that")

@@ -289,6 +289,21 @@ def test_a_small_model_runs_on_the_cpu_where_no_gpu_will_do(inventory: Inventory
     assert any(reason in note for note in plan.notes)
 
 
+@pytest.mark.parametrize(
+    ("gib", "variant", "build"),
+    [
+        pytest.param(48.0, "fp8", "cuda", id="8 bits on a GPU before 16 on the CPU"),
+        pytest.param(31.0, "mxfp4", "cuda", id="4 bits too"),
+        pytest.param(8.0, "bf16", "cpu", id="the CPU where no variant fits a GPU"),
+    ],
+)
+def test_the_cpu_comes_after_every_variant_on_the_gpus(gib: float, variant: str, build: str) -> None:
+    anywhere = replace(OPENHANDS, runs_on=frozenset({"cpu", "cuda"}))
+    plan = planner.plan(anywhere, machine(1, gib, ram=256), ENGINES)
+    assert isinstance(plan, Plan)
+    assert (plan.variant.name, plan.build) == (variant, build)
+
+
 def test_no_cpu_stands_in_for_several_gpus() -> None:
     outcome = planner.plan(SMOLLM, machine(2, 2.0, ram=16), ENGINES, Wish(pipeline=2))
     assert isinstance(outcome, DoesNotFit)
