@@ -5,7 +5,7 @@ then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) 
 context, and then for no more than it: such a group serves one session no faster than a single GPU.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -23,6 +23,8 @@ AGENT_CONTEXT = 24_576
 STEP = 1_024
 # An agent and its summariser at the same time.
 SESSIONS = 2
+# Attention whose every layer keeps every token: a token's bytes say all.
+PLAIN = "plain"
 # How much longer than native a window must be before YaRN is worth it.
 WORTH_STRETCHING = 1.5
 # What CPUs are given: the engine's kernels for quantised weights are the GPUs'.
@@ -151,6 +153,8 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
         yield reason
     if wish.pipeline and wish.pipeline > architecture.layers:
         yield f"{wish.pipeline} pipeline stages are more than the model's {architecture.layers} layers"
+    if architecture.kind != PLAIN and (wish.pipeline or 1) > 1:
+        yield f"pipeline stages are planned for plain attention only; this model's is {architecture.kind}"
     if wish.sessions and wish.sessions > candidate.engine.SEQUENCES:
         yield f"{wish.sessions} sessions are more than the {candidate.engine.SEQUENCES} that the engine takes at once"
     size = (wish.tensor or 1) * (wish.pipeline or 1)
@@ -199,13 +203,15 @@ def _like(gpus: tuple[Gpu, ...]) -> list[list[Gpu]]:
 
 def _layouts(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
     """What was asked for, or every group whose size divides the attention heads, in every number of stages; smallest first."""
-    wish = candidate.wish
+    wish, architecture = candidate.wish, candidate.profile.architecture
+    # Stages are counted as like: those of mixed layers are not.
+    most = architecture.layers if architecture.kind == PLAIN else 1
     layouts = [
         Layout(tuple(sorted(group[: tensor * pipeline], key=lambda gpu: gpu.index)), tensor, pipeline)
         for group in _like(gpus)
         for tensor in range(1, len(group) + 1)
         if wish.tensor in {None, tensor} and _indivisible(candidate, tensor) is None
-        for pipeline in range(1, min(len(group) // tensor, candidate.profile.architecture.layers) + 1)
+        for pipeline in range(1, min(len(group) // tensor, most) + 1)
         if wish.pipeline in {None, pipeline}
     ]
     return iter(sorted(layouts, key=lambda layout: sum(gpu.free for gpu in layout.gpus)))
@@ -236,6 +242,8 @@ def _on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, st
         return None, f"needs an NVIDIA GPU, and there is none here{found}"
     if candidate.variant.precision not in SIXTEEN_BIT:
         return None, f"quantised weights ({candidate.variant.name}) are served on GPUs only"
+    if profile.architecture.kind != PLAIN:
+        return None, f"{profile.architecture.kind} attention is planned on GPUs only"
     if wish.kv_dtype == "fp8":
         return None, "an FP8 KV cache is planned on GPUs only"
     alone = Layout((), 1, 1)
@@ -279,18 +287,16 @@ def _filled(
     profile, wish, gpus = candidate.profile, candidate.wish, layout.gpus
     # The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised.
     kv_dtype = wish.kv_dtype or ("fp16" if candidate.variant.precision == "fp16" else "bf16")
-    layers = profile.architecture.layers
-    every = memory.kv_bytes_per_token(profile.architecture, kv_dtype, layout.tensor)
-    per_token = -(-every * layout.stage(layers) // layers)
-    block = candidate.engine.KV_BLOCK[CUDA if gpus else CPU]
-    tokens = max(0, budget.kv) // per_token // block * block
-    context = _context(tokens, profile, wish, most)
+    cache = _cache(candidate, layout, budget.kv, kv_dtype)
+    context = _solved(cache, profile, wish, most)
+    tokens = cache.tokens(context)
     if not context:
         least = wish.context or min(AGENT_CONTEXT, profile.context_max)
-        need = weights + budget.overhead + least * (wish.sessions or 1) * per_token
+        need = weights + budget.overhead + cache.size(least, wish.sessions or 1)
         each = " on each GPU" if len(gpus) > 1 else ""
         return None, f"needs about {need / GIB:.1f} GiB{each}; {where} can give {max(0, budget.claim) / GIB:.1f} GiB"
-    sizes = Memory(weights=weights, kv=tokens * per_token, overhead=budget.overhead, claim=budget.claim, kv_tokens=tokens)
+    kv = min(budget.kv, cache.size(context, tokens / context))
+    sizes = Memory(weights=weights, kv=kv, overhead=budget.overhead, claim=budget.claim, kv_tokens=tokens)
     made = Plan(
         profile=profile,
         variant=candidate.variant,
@@ -306,8 +312,48 @@ def _filled(
     return made, ""
 
 
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What a rank's bytes of KV cache hold: `tokens` of sequences of a context, and back, the `size` of so many of them."""
+
+    tokens: Callable[[int], int]
+    size: Callable[[int, float], int]
+
+
+def _cache(candidate: Candidate, layout: Layout, kv: int, kv_dtype: str) -> Cache:
+    architecture, engine = candidate.profile.architecture, candidate.engine
+    if architecture.kind == PLAIN:
+        every = memory.kv_bytes_per_token(architecture, kv_dtype, layout.tensor)
+        per_token = -(-every * layout.stage(architecture.layers) // architecture.layers)
+        block = engine.KV_BLOCK[CUDA if layout.gpus else CPU]
+        tokens = max(0, kv) // per_token // block * block
+        return Cache(lambda _: tokens, lambda context, sequences: round(context * sequences) * per_token)
+    # Windows and states take the same room in a long sequence as in a short one: how many tokens fit depends on the context.
+    tightest = min(layout.gpus, key=lambda gpu: gpu.free)
+    return Cache(
+        lambda context: engine.kv_tokens(architecture, tightest, kv, max(1, context), tensor=layout.tensor, kv_dtype=kv_dtype),
+        lambda context, sequences: engine.kv_bytes(
+            architecture, tightest, context, sequences, tensor=layout.tensor, kv_dtype=kv_dtype
+        ),
+    )
+
+
+def _solved(cache: Cache, profile: Profile, wish: Wish, most: int | None) -> int:
+    """The largest context whose own capacity carries it, in whole steps; 0: none."""
+    if wish.context or profile.architecture.kind == PLAIN:
+        return _context(cache.tokens(wish.context or 0), profile, wish, most)
+    low, high = 0, profile.context_max // STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        carried = _context(cache.tokens(middle * STEP), profile, wish, most) >= middle * STEP
+        low, high = (middle, high) if carried else (low, middle - 1)
+    return low * STEP
+
+
 def _trimmed(plan: Plan, block: int, sequences: int) -> Plan:
     """Claim no more KV cache than this many full sequences can use."""
+    if plan.profile.architecture.kind != PLAIN:
+        return plan
     tokens = min(plan.memory.kv_tokens, -(-plan.context * sequences // block) * block)
     kv = plan.memory.kv // plan.memory.kv_tokens * tokens
     claim = min(plan.memory.claim, plan.memory.weights + plan.memory.overhead + kv)
@@ -336,6 +382,8 @@ def _too_small(plan: Plan, goal: int) -> str:
 
 def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
     notes = [f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name]
+    if plan.profile.architecture.generic:
+        notes.append("its model_type is not known: its memory is counted by the generic rule for decoders")
     if plan.context > plan.profile.architecture.context:
         native = plan.profile.architecture.context
         notes.append(f"stretched with YaRN from its native {native:,} tokens; --context {native} avoids that")

@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import catalogue, planner
+from launcher.architecture import read
 from launcher.engines.registry import ENGINES
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan, Wish
@@ -373,3 +376,54 @@ def test_more_sessions_never_give_more_context(inventory: Inventory, wish: Wish,
 def test_an_fp8_cache_never_gives_less_context(inventory: Inventory, wish: Wish) -> None:
     if not inventory.gpus or inventory.gpus[0].compute >= (8, 0):
         assert context_of(inventory, replace(wish, kv_dtype=None)) <= context_of(inventory, replace(wish, kv_dtype="fp8"))
+
+
+CONFIGS = json.loads((Path(__file__).parent / "measurements" / "configs.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "inventory"),
+    [
+        pytest.param("Qwen/Qwen3-30B-A3B-Instruct-2507", "plain", machine(1, 79.18, compute=(9, 0)), id="experts"),
+        pytest.param("google/gemma-4-31B-it", "sliding", machine(2, 79.18, compute=(9, 0)), id="sliding windows"),
+        pytest.param("openai/gpt-oss-120b", "sliding", machine(8, 79.18, compute=(9, 0)), id="windows and experts"),
+        pytest.param("Qwen/Qwen3.5-27B", "hybrid", machine(1, 79.18, compute=(9, 0)), id="linear attention"),
+        pytest.param("deepseek-ai/DeepSeek-R1-0528", "latent", machine(8, 275, compute=(10, 0)), id="latents"),
+    ],
+)
+def test_every_kind_of_attention_gets_the_window_that_its_own_cache_carries(
+    model: str, kind: str, inventory: Inventory
+) -> None:
+    architecture = read(CONFIGS[model]["config"], where=model)
+    profile = replace(OPENHANDS, architecture=architecture, yarn_factor=1.0, variants=OPENHANDS.variants[:1])
+    plan = planner.plan(profile, inventory, ENGINES, Wish(sessions=2))
+    assert isinstance(plan, Plan), plan
+    assert architecture.kind == kind
+    engine, gpu = ENGINES["vllm"], plan.gpus[0]
+    needed = engine.kv_bytes(architecture, gpu, plan.context, 2, tensor=plan.tensor, kv_dtype=plan.kv_dtype)
+    assert needed <= plan.memory.kv
+    assert plan.memory.weights + plan.memory.overhead + plan.memory.kv <= plan.memory.claim <= gpu.free
+    more = engine.kv_bytes(architecture, gpu, plan.context + planner.STEP, 2, tensor=plan.tensor, kv_dtype=plan.kv_dtype)
+    assert plan.context == architecture.context or more > plan.memory.claim - plan.memory.weights - plan.memory.overhead
+
+
+def test_mixed_layers_are_neither_staged_nor_planned_on_a_cpu() -> None:
+    architecture = read(CONFIGS["google/gemma-4-31B-it"]["config"], where="gemma")
+    profile = replace(SMOLLM, architecture=architecture)
+    refused = [
+        planner.plan(profile, machine(2, 79.18), ENGINES, Wish(pipeline=2)),
+        planner.plan(profile, machine(ram=64), ENGINES),
+    ]
+    reasons = [outcome.rejections[0].reason for outcome in refused if isinstance(outcome, DoesNotFit)]
+    assert reasons == [
+        "pipeline stages are planned for plain attention only; this model's is sliding",
+        "sliding attention is planned on GPUs only",
+    ]
+
+
+def test_an_unknown_kind_of_model_is_planned_by_the_generic_rule_and_told_so() -> None:
+    config = {**CONFIGS["Qwen/Qwen3-0.6B"]["config"], "model_type": "newest"}
+    profile = replace(SMOLLM, architecture=read(config, where="newest"))
+    plan = planner.plan(profile, machine(1, 24), ENGINES)
+    assert isinstance(plan, Plan)
+    assert any("generic rule" in note for note in plan.notes)

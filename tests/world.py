@@ -41,6 +41,14 @@ class StubEngine:
     def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
         return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor)
 
+    def kv_tokens(self, architecture: Architecture, gpu: Gpu, kv: int, context: int, *, tensor: int, kv_dtype: str) -> int:
+        return vllm.kv_tokens(architecture, gpu, kv, context, tensor=tensor, kv_dtype=kv_dtype)
+
+    def kv_bytes(
+        self, architecture: Architecture, gpu: Gpu, context: int, sequences: float, *, tensor: int, kv_dtype: str
+    ) -> int:
+        return vllm.kv_bytes(architecture, gpu, context, sequences, tensor=tensor, kv_dtype=kv_dtype)
+
     def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
         return Budget(claim=inventory.ram.available, overhead=GIB // 4, kv=inventory.ram.available - weights - GIB // 4)
 

@@ -82,6 +82,14 @@ class Engine(Protocol):
     def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
         """What the engine makes of this GPU as one of `tensor` ranks."""
 
+    def kv_tokens(self, architecture: Architecture, gpu: Gpu, kv: int, context: int, *, tensor: int, kv_dtype: str) -> int:
+        """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens."""
+
+    def kv_bytes(
+        self, architecture: Architecture, gpu: Gpu, context: int, sequences: float, *, tensor: int, kv_dtype: str
+    ) -> int:
+        """Bytes on each rank that so many sequences of `context` tokens need at once."""
+
     def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
         """What the engine makes of the host's memory, without a GPU."""
 
