@@ -18,10 +18,14 @@ from launcher.errors import LauncherError
 from launcher.home import Home
 
 if TYPE_CHECKING:
+    from launcher.derive import Facts
     from launcher.gpu import Inventory
+    from launcher.plan import Plan
+    from launcher.profile_weights import HubWeights, LocalWeights
+    from launcher.progress import Progress
     from launcher.results import Result
     from launcher.server import ServerSpec
-    from launcher.world import World
+    from launcher.world import Prepared, World
 
 KNOWN_FAULT = 1
 WRONG_USAGE = 2
@@ -234,12 +238,29 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
 @contextmanager
 def _world() -> Iterator["World"]:
     """Everything outside, with a screen on stderr while the work goes on."""
-    from launcher import catalogue, model_facts, preparing, screen
+    from launcher import catalogue, screen
     from launcher.engines.registry import ENGINES
     from launcher.runners import local
     from launcher.world import World
 
     home, user_home, cwd = _folders()
+
+    # What these need is imported when they are called: verbs that only read never do.
+    def facts(weights: "HubWeights | LocalWeights") -> "Facts":
+        from launcher import model_facts
+
+        return model_facts.read(weights, progress=progress, env=os.environ)
+
+    def expect(plan: "Plan") -> "Prepared":
+        from launcher import preparing
+
+        return preparing.expect(home, os.environ, ENGINES, plan)
+
+    def prepare(plan: "Plan", progress: "Progress") -> "Prepared":
+        from launcher import preparing
+
+        return preparing.prepare(home, os.environ, ENGINES, plan, progress)
+
     with screen.open_screen(sys.stderr) as progress:
         yield World(
             home=home,
@@ -249,9 +270,9 @@ def _world() -> Iterator["World"]:
             profiles=(catalogue.shipped(), home.profiles),
             engines=ENGINES,
             inventory=lambda: _inventory(None),
-            facts=lambda weights: model_facts.read(weights, progress=progress, env=os.environ),
-            expect=lambda plan: preparing.expect(home, os.environ, ENGINES, plan),
-            prepare=lambda plan, progress: preparing.prepare(home, os.environ, ENGINES, plan, progress),
+            facts=facts,
+            expect=expect,
+            prepare=prepare,
             runner=local,
             progress=progress,
         )
