@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import catalogue, planner, ports, store
+from launcher import catalogue, fitting, planner, ports, store
 from launcher.command import Command
 from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
@@ -153,7 +153,7 @@ def with_a_gpu(world: World) -> str:
     for machine in _LADDER:
         inventory = inventory_on(machine)
         best = planner.choose(profiles.values(), inventory, world.engines)
-        if best and best.context >= planner.AGENT_CONTEXT:
+        if best and best.context >= fitting.AGENT_CONTEXT:
             return (
                 f"With a GPU such as {machine.replace('-', ' ', 1)} this command serves {best.profile.name} "
                 f"({best.variant.name}) with {best.context:,} tokens: `launcher plan --on {machine}`"

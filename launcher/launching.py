@@ -23,7 +23,7 @@ from launcher.world import World
 # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
 SILENCE = 900.0
 GRACE = 15.0
-_LOOK = 0.2
+_LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)

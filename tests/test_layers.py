@@ -16,7 +16,7 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "planner", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "engines.vllm_memory",
+        "planner", "fitting", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "engines.vllm_memory",
         "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),

@@ -1,8 +1,8 @@
 import pytest
 
 from launcher.endpoint import Endpoint
+from launcher.fitting import AGENT_CONTEXT, STEP
 from launcher.llm import SMALLEST_WINDOW, LLMConfig
-from launcher.planner import AGENT_CONTEXT, STEP
 
 
 def told(context: int) -> LLMConfig:

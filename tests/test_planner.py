@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import catalogue, planner
+from launcher import catalogue, fitting, planner
 from launcher.architecture import read
 from launcher.engines.registry import ENGINES
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
@@ -403,7 +403,7 @@ def test_every_kind_of_attention_gets_the_window_that_its_own_cache_carries(
     needed = engine.kv_bytes(architecture, gpu, plan.context, 2, tensor=plan.tensor, kv_dtype=plan.kv_dtype)
     assert needed <= plan.memory.kv
     assert plan.memory.weights + plan.memory.overhead + plan.memory.kv <= plan.memory.claim <= gpu.free
-    more = engine.kv_bytes(architecture, gpu, plan.context + planner.STEP, 2, tensor=plan.tensor, kv_dtype=plan.kv_dtype)
+    more = engine.kv_bytes(architecture, gpu, plan.context + fitting.STEP, 2, tensor=plan.tensor, kv_dtype=plan.kv_dtype)
     assert plan.context == architecture.context or more > plan.memory.claim - plan.memory.weights - plan.memory.overhead
 
 

@@ -13,10 +13,10 @@ from launcher.deciding import command_of, meant, with_a_gpu
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.errors import LauncherError
+from launcher.fitting import AGENT_CONTEXT
 from launcher.launching import Proven, stop
 from launcher.llm import LLMConfig
 from launcher.plan import Plan
-from launcher.planner import AGENT_CONTEXT
 from launcher.server import Server, ServerSpec, serves, state_now
 from launcher.serving import plan_now, running_now, serve
 from launcher.stopwatch import Stopwatch
