@@ -66,7 +66,7 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
         budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
     where = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
     made, reason = _filled(candidate, layout, weights, _within(budget, wish, tightest.total), where=where, most=most)
-    return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CUDA], candidate.engine.SEQUENCES)), reason
+    return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CUDA], candidate.engine.SEQUENCES[CUDA])), reason
 
 
 def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:

@@ -115,8 +115,9 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
         yield f"{wish.pipeline} pipeline stages are more than the model's {architecture.layers} layers"
     if architecture.kind != PLAIN and (wish.pipeline or 1) > 1:
         yield f"pipeline stages are planned for plain attention only; this model's is {architecture.kind}"
-    if wish.sessions and wish.sessions > candidate.engine.SEQUENCES:
-        yield f"{wish.sessions} sessions are more than the {candidate.engine.SEQUENCES} that the engine takes at once"
+    at_once = candidate.engine.SEQUENCES[CUDA if inventory.gpus else CPU]
+    if wish.sessions and wish.sessions > at_once:
+        yield f"{wish.sessions} sessions are more than the {at_once} that the engine takes at once"
     size = (wish.tensor or 1) * (wish.pipeline or 1)
     largest = max((len(group) for group in _like(inventory.gpus)), default=0)
     if largest and size > largest:

@@ -427,3 +427,17 @@ def test_an_unknown_kind_of_model_is_planned_by_the_generic_rule_and_told_so() -
     plan = planner.plan(profile, machine(1, 24), ENGINES)
     assert isinstance(plan, Plan)
     assert any("generic rule" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("inventory", "sessions", "limit"),
+    [
+        pytest.param(machine(ram=64), 9, 8, id="on a CPU"),
+        pytest.param(machine(2, 79.25), 65, 64, id="on GPUs"),
+    ],
+)
+def test_no_more_sessions_are_planned_than_the_engine_takes_there(inventory: Inventory, sessions: int, limit: int) -> None:
+    refused = planner.plan(SMOLLM, inventory, ENGINES, Wish(sessions=sessions))
+    assert isinstance(refused, DoesNotFit)
+    assert refused.rejections[0].reason == f"{sessions} sessions are more than the {limit} that the engine takes at once"
+    assert isinstance(planner.plan(SMOLLM, inventory, ENGINES, Wish(sessions=limit)), Plan)

@@ -34,7 +34,7 @@ class StubEngine:
     PYTHON: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"cpu": "3", "cuda": "3"}))
     READY_PATH: str = "/health"
     KV_BLOCK: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 16, "cuda": 16}))
-    SEQUENCES: int = 8
+    SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
     FAULTS: tuple[Fault, ...] = vllm.FAULTS
 

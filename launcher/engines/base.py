@@ -76,8 +76,8 @@ class Engine(Protocol):
         """The lowest compute capability that the CUDA build has code for."""
 
     @property
-    def SEQUENCES(self) -> int:
-        """Sequences that one server on GPUs takes at once: more KV cache than these can use is never claimed."""
+    def SEQUENCES(self) -> Mapping[str, int]:
+        """Sequences that one server takes at once, by build: more KV cache than these can use is never claimed."""
 
     def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
         """What the engine makes of this GPU as one of `tensor` ranks."""

@@ -31,8 +31,7 @@ SHARE = 0.92
 CONTEXT_MARGIN = 3 * GIB // 4
 # Given on the command line, so that the overhead does not follow the card's name (engine/arg_utils.py, get_batch_defaults).
 BATCHED_TOKENS_LARGE, BATCHED_TOKENS = 8_192, 2_048
-SEQUENCES = 64
-CPU_SEQUENCES = 8
+SEQUENCES: Mapping[str, int] = MappingProxyType({CUDA: 64, CPU: 8})
 # API server, engine core and worker on a CPU: 2.5 GiB together after the start of SmolLM2 (weights and KV cache apart).
 CPU_PROCESSES = 5 * GIB // 2
 # What stays free for the system and the agent beside it.
@@ -46,7 +45,7 @@ def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: in
     """
     share = _share(gpu)
     claim = int(gpu.total * share)
-    overhead = vllm_memory.overhead(architecture, _setting(gpu, tensor), sequences=SEQUENCES)
+    overhead = vllm_memory.overhead(architecture, _setting(gpu, tensor), sequences=SEQUENCES[CUDA])
     return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
 
 
@@ -120,7 +119,7 @@ def _gpu_options(plan: Plan) -> list[str]:
     return [
         *("--gpu-memory-utilization", f"{share:.3f}"),
         *("--tensor-parallel-size", str(plan.tensor)),
-        *("--max-num-batched-tokens", str(_batched_tokens(tightest)), "--max-num-seqs", str(SEQUENCES)),
+        *("--max-num-batched-tokens", str(_batched_tokens(tightest)), "--max-num-seqs", str(SEQUENCES[CUDA])),
         *(("--pipeline-parallel-size", str(plan.pipeline)) if plan.pipeline > 1 else ()),
         *(("--kv-cache-dtype", "fp8") if plan.kv_dtype == "fp8" else ()),
     ]
@@ -128,7 +127,7 @@ def _gpu_options(plan: Plan) -> list[str]:
 
 def _cpu_options(plan: Plan) -> list[str]:
     # Eager: compiling for a CPU takes longer than it saves an agent.
-    return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(CPU_SEQUENCES), "--enforce-eager"]
+    return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(SEQUENCES[CPU]), "--enforce-eager"]
 
 
 def _rope_options(plan: Plan) -> list[str]:
