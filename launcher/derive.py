@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ def served_name(weights: HubWeights | LocalWeights) -> str:
 
 def derive(facts: Facts) -> Profile:
     """The profile of a model that no file describes; raises LauncherError for what cannot be served or is damaged."""
-    return profile.from_table(table(facts), name=facts.name, where=facts.where, origin=facts.where)
+    made = profile.from_table(table(facts), name=facts.name, where=facts.where, origin=facts.where)
+    # Not in the table: a file that is made of it is a profile that describes this model.
+    return replace(made, notes=(f"no profile describes this model: it was derived from {facts.where}", *made.notes))
 
 
 def table(facts: Facts) -> dict[str, Any]:
@@ -146,7 +148,6 @@ def _template(facts: Facts) -> str:
 
 
 def _notes(facts: Facts, parser: str | None) -> Iterator[str]:
-    yield f"no profile describes this model: it was derived from the files of {facts.where}"
     if not _template(facts) and not parser:
         yield "it has no chat template: a model that was not trained for chat is no use to an agent"
     elif not parser:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import planner
-from launcher.derive import Facts, derive
+from launcher.derive import Facts, derive, table
 from launcher.engines.registry import ENGINES
 from launcher.errors import LauncherError
 from launcher.plan import Plan, Wish
@@ -174,6 +174,10 @@ def test_what_cannot_be_served_is_refused_in_one_line(texts: dict[str, str], mes
         derive(facts(texts))
     assert "\n" not in fault.value.message
     assert fault.value.hint
+
+
+def test_a_file_made_of_it_does_not_say_that_there_is_none() -> None:
+    assert "notes" not in table(facts(coder()))
 
 
 @pytest.mark.parametrize(
