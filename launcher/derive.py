@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher import profile, tool_parsers
+from launcher import parsers, profile
 from launcher.errors import LauncherError
 from launcher.profile import CPU, CUDA, Profile
 from launcher.profile_weights import HubWeights, LocalWeights
@@ -36,6 +36,12 @@ _QUANTISED = {
     "mxfp4": "8.0",
 }
 _EIGHT, _FOUR = 8, 4
+# What engines make of 16-bit weights while they load them (vLLM 0.32: config/quantization.py, OnlineQuantScheme; SGLang 0.5.23:
+# layers/quantization/fp8.py).
+_WHILE_LOADING = {
+    "fp8": {"vllm": ["--quantization", "fp8_per_tensor"], "sglang": ["--quantization", "fp8"]},
+    "mxfp4": {"vllm": ["--quantization", "mxfp4"]},
+}
 _NAME_LENGTH = 64
 
 
@@ -82,18 +88,20 @@ def table(facts: Facts) -> dict[str, Any]:
     """The same as the content of a profile's file."""
     config = _config(facts)
     _refuse(config, facts.where)
-    parser = tool_parsers.vllm(str(config.get("model_type")), _template(facts))
-    method = _quantisation(config, facts)
+    model_type, template = str(config.get("model_type")), _template(facts)
+    tools = parsers.tools(model_type, template)
+    own = _quantisation(config, facts)
     made = {
         "title": facts.where.rstrip("/").rpartition("/")[2],
-        "about": f"Derived from its config.json{f', quantised with {method[0]}' if method else ''}.",
+        "about": f"Derived from its config.json{f', quantised with {own.method}' if own else ''}.",
         "source": f"{CONFIG} of {facts.where}",
         "checked": facts.seen,
-        "runs_on": [CUDA] if method else [CPU, CUDA],
-        "notes": list(_notes(facts, parser)),
-        "config": _without_null(config),
-        "tool_parser": {"vllm": parser} if parser else {},
-        "variant": list(_variants(config, method, facts)),
+        "runs_on": [CUDA] if own else [CPU, CUDA],
+        "notes": list(_notes(template, tools)),
+        "config": {key: value for key, value in _without_null(config).items() if key not in _QUANTISATION_KEYS},
+        "tool_parser": tools,
+        "reasoning_parser": parsers.reasoning(model_type, template),
+        "variant": list(_variants(config, own, facts)),
     }
     return {key: value for key, value in made.items() if value not in ({}, [])}
 
@@ -147,19 +155,31 @@ def _template(facts: Facts) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _notes(facts: Facts, parser: str | None) -> Iterator[str]:
-    if not _template(facts) and not parser:
+def _notes(template: str, tools: Mapping[str, str]) -> Iterator[str]:
+    if not template and not tools:
         yield "it has no chat template: a model that was not trained for chat is no use to an agent"
-    elif not parser:
+    elif not tools:
         yield "no tool parser is known for its chat template: agents describe their tools in the prompt instead"
 
 
 # -- precision and size --
 
 
-def _quantisation(config: Mapping[str, Any], facts: Facts) -> tuple[str, int] | None:
-    """How the checkpoint itself is quantised, and to how many bits; None for 16 bits and more."""
-    found = config.get("quantization_config") or config.get("compression_config")
+_QUANTISATION_KEYS = ("quantization_config", "compression_config")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """How the checkpoint itself is quantised: what it tells of that, the method's name and its bits."""
+
+    method: str
+    bits: int
+    told: Mapping[str, Any]
+
+
+def _quantisation(config: Mapping[str, Any], facts: Facts) -> Quantised | None:
+    """What the checkpoint tells of its quantisation; None for 16 bits and more."""
+    found = next((config[key] for key in _QUANTISATION_KEYS if config.get(key)), None)
     text = config.get("text_config")
     if not found and isinstance(text, dict):
         found = text.get("quantization_config")
@@ -172,7 +192,7 @@ def _quantisation(config: Mapping[str, Any], facts: Facts) -> tuple[str, int] | 
     if bits is None:
         hint = f"planned are {', '.join(sorted(_QUANTISED))} in 4 or 8 bits; take another quantisation of the model"
         raise LauncherError(f"{facts.where} is quantised in a way that cannot be planned ({method})", hint=hint)
-    return method, bits
+    return Quantised(method, bits, found)
 
 
 def _bits(method: str, found: Mapping[str, Any]) -> int | None:
@@ -197,28 +217,27 @@ def _largest(groups: Any) -> int | None:
     return max((each for each in bits if isinstance(each, int)), default=None)
 
 
-def _variants(config: Mapping[str, Any], method: tuple[str, int] | None, facts: Facts) -> Iterator[dict[str, Any]]:
+def _variants(config: Mapping[str, Any], own: Quantised | None, facts: Facts) -> Iterator[dict[str, Any]]:
     size = _size(facts)
     place = {"repo": facts.weights.repo} if isinstance(facts.weights, HubWeights) else {"path": str(facts.weights.path)}
     if isinstance(facts.weights, HubWeights) and facts.weights.revision:
         place["revision"] = facts.weights.revision
-    if method:
-        name, bits = method
-        # The width of one element; its scales, and what is not quantised, are in the exact size.
-        precision = "fp8" if bits == _EIGHT else "mxfp4"
-        yield {"name": name, "precision": precision, **place, "compute": _QUANTISED[name], **({"size": size} if size else {})}
+    known = {"size": size} if size else {}
+    if own:
+        # The width of most elements: what is said of the quantisation tells the rest.
+        precision = "fp8" if own.bits == _EIGHT else "mxfp4"
+        told = {"quantization_config": _without_null(own.told)}
+        yield {"name": own.method, "precision": precision, **place, "compute": _QUANTISED[own.method], **known, **told}
         return
     dtype = _dtype(config)
     precision = _DTYPES.get(dtype, "bf16")
-    full: dict[str, Any] = {"name": precision, "precision": precision, **place, "compute": _COMPUTE[precision]}
-    if size:
-        full["size"] = size // 2 if dtype == "float32" else size
+    full: dict[str, Any] = {"name": precision, "precision": precision, **place, "compute": _COMPUTE[precision], **known}
     if dtype not in {"bfloat16", "float16"}:
-        full["args"] = {"vllm": ["--dtype", "bfloat16"]}
+        full["args"] = {"vllm": ["--dtype", "bfloat16"], "sglang": ["--dtype", "bfloat16"]}
     yield full
     # Quantised by the engine while it loads, as in the profiles that are shipped.
-    for name, word in (("fp8", "fp8_per_tensor"), ("mxfp4", "mxfp4")):
-        yield {"name": name, "precision": name, **place, "compute": "8.0", "args": {"vllm": ["--quantization", word]}}
+    for name, args in _WHILE_LOADING.items():
+        yield {"name": name, "precision": name, **place, "compute": "8.0", **known, "args": args}
 
 
 def _dtype(config: Mapping[str, Any]) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from launcher import memory
+from launcher.architecture import Architecture
 from launcher.engines.base import Budget, Engine
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.plan import Memory, Plan, Wish
 from launcher.profile import CPU, CUDA, Profile, Variant
 
-# An agent works well from here on (OpenHands' documentation of local models: 22k at least, 32k recommended).
-WORKING_CONTEXT = 32_768
 # The smallest window that OpenHands still loads, once output and a tenth of slack are taken off.
 AGENT_CONTEXT = 24_576
 # Contexts are told in steps that people can read.
@@ -36,6 +35,12 @@ class Candidate:
     engine: Engine
     wish: Wish
 
+    @property
+    def architecture(self) -> Architecture:
+        """The model's, quantised as this variant's repository is."""
+        model, own = self.profile.architecture, self.variant.quantisation
+        return replace(model, quantisation=own) if own else model
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -52,11 +57,14 @@ class Layout:
 
 def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[Plan | None, str]:
     """The plan on this group of GPUs with the most context, `most` tokens at most; or None and why."""
-    architecture, gpus, wish = candidate.profile.architecture, layout.gpus, candidate.wish
+    architecture, gpus, wish = candidate.architecture, layout.gpus, candidate.wish
     lowest = min(gpu.compute for gpu in gpus)
-    needed = max(candidate.variant.compute, candidate.engine.COMPUTE, KV_COMPUTE if wish.kv_dtype == "fp8" else (0, 0))
+    on = candidate.variant.on
+    needed = max(on.compute, candidate.engine.COMPUTE, KV_COMPUTE if wish.kv_dtype == "fp8" else (0, 0))
     if lowest < needed:
         return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
+    if on.below and lowest >= on.below:
+        return None, f"has kernels below compute capability {_dotted(on.below)} only; {gpus[0].name} has {_dotted(lowest)}"
     weights = _weights(candidate, layout)
     # Every rank gets the same share, so the GPU with the least free memory decides.
     tightest = min(gpus, key=lambda gpu: gpu.free)
@@ -107,10 +115,9 @@ def _weights(candidate: Candidate, layout: Layout) -> int:
 
     The first and the last stage of a pipeline hold the embeddings beside their layers; each is counted with both.
     """
-    architecture, variant = candidate.profile.architecture, candidate.variant
-    modelled = memory.weights(architecture, variant.precision, layout.tensor)
-    if variant.size is not None:
-        modelled = round(modelled * variant.size / memory.weights(architecture, variant.precision, 1))
+    architecture, variant = candidate.architecture, candidate.variant
+    loaded = architecture.quantisation or variant.precision
+    modelled = memory.weights(architecture, loaded, layout.tensor, files=variant.size)
     embeddings = min(modelled, architecture.embedding_parameters * memory.SIXTEEN_BIT // layout.tensor)
     return embeddings + -(-(modelled - embeddings) * layout.stage(architecture.layers) // architecture.layers)
 
@@ -156,7 +163,7 @@ class Cache:
 
 
 def _cache(candidate: Candidate, layout: Layout, kv: int, kv_dtype: str) -> Cache:
-    architecture, engine = candidate.profile.architecture, candidate.engine
+    architecture, engine = candidate.architecture, candidate.engine
     if architecture.kind == PLAIN:
         every = memory.kv_bytes_per_token(architecture, kv_dtype, layout.tensor)
         per_token = -(-every * layout.stage(architecture.layers) // architecture.layers)
@@ -203,7 +210,7 @@ def _context(tokens: int, profile: Profile, wish: Wish, most: int | None) -> int
     if wish.context:
         return wish.context if tokens >= wish.context * (wish.sessions or 1) else 0
     native, longest = profile.architecture.context, profile.context_max
-    wanted = tokens // wish.sessions if wish.sessions else max(tokens // SESSIONS, min(tokens, WORKING_CONTEXT))
+    wanted = tokens // wish.sessions if wish.sessions else max(tokens // SESSIONS, min(tokens, profile.context_min))
     # Stretching the window costs some accuracy at every length: not for a few tokens more.
     reachable = longest if wanted >= WORTH_STRETCHING * native else native
     context = min(reachable, most or reachable, wanted // STEP * STEP)

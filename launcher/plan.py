@@ -44,6 +44,14 @@ class Plan:
         return f"{len(self.gpus)} x {self.gpus[0].name}" if len(self.gpus) > 1 else self.gpus[0].name
 
     @property
+    def args(self) -> tuple[str, ...]:
+        """The engine options that the profile has for this plan: for all, for these GPUs, and for the variant."""
+        lowest = min((gpu.compute for gpu in self.gpus), default=None)
+        here = [args for on, args in self.profile.gpu_args if lowest and on.holds(lowest)]
+        tables = (self.profile.args, *here, self.variant.args)
+        return tuple(word for table in tables for word in table.get(self.engine, ()))
+
+    @property
     def build(self) -> str:
         """Which build of the engine this needs."""
         return CUDA if self.gpus else CPU

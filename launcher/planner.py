@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from launcher.engines.base import Engine
-from launcher.fitting import AGENT_CONTEXT, PLAIN, WORKING_CONTEXT, Candidate, Layout, on_cpu, on_gpus
+from launcher.fitting import AGENT_CONTEXT, PLAIN, Candidate, Layout, on_cpu, on_gpus
 from launcher.gpu import Gpu, Inventory
 from launcher.plan import DoesNotFit, Plan, Rejection, Wish
 from launcher.profile import CPU, CUDA, Profile
@@ -83,7 +83,7 @@ def _candidates(profile: Profile, engines: Mapping[str, Engine], wish: Wish) -> 
 
 
 def _goal(profile: Profile, wish: Wish) -> int:
-    return wish.context or min(WORKING_CONTEXT, profile.context_max)
+    return wish.context or profile.context_min
 
 
 def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
@@ -107,6 +107,9 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
 def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     """What was asked for and cannot be, however much memory there is."""
     architecture, wish = candidate.profile.architecture, candidate.wish
+    version, needed = candidate.engine.VERSION, candidate.profile.min_version.get(candidate.engine.NAME)
+    if needed and _numbers(version) < _numbers(needed):
+        yield f"needs {candidate.engine.NAME} {needed} or newer; this launcher serves with {version}"
     if wish.context and wish.context > candidate.profile.context_max:
         yield f"the model's context ends at {candidate.profile.context_max:,} tokens"
     if wish.tensor and (reason := _indivisible(candidate, wish.tensor)):
@@ -124,6 +127,10 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
         yield f"needs {size} GPUs of one kind; the most that are alike here: {largest}"
     if not inventory.gpus and CPU in candidate.profile.runs_on and _over_gpus(wish):
         yield "--tensor and --pipeline split a model over GPUs, and there is none here"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _over_gpus(wish: Wish) -> bool:
@@ -179,7 +186,7 @@ def _layouts(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
 
 
 def _too_small(plan: Plan, goal: int) -> str:
-    why = "an agent works well from" if goal == WORKING_CONTEXT else "it has"
+    why = "it has" if goal == plan.profile.context_max else "an agent works well from"
     return f"only {plan.context:,} tokens of context fit; {why} {goal:,} (--context {plan.context} takes it as it is)"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import planner
+from launcher import memory, planner
 from launcher.derive import Facts, derive, table
 from launcher.engines.registry import ENGINES
 from launcher.errors import LauncherError
@@ -29,15 +29,18 @@ def test_a_repository_becomes_a_profile() -> None:
     profile = derive(facts())
     assert (profile.name, profile.origin, profile.title, profile.checked) == ("coder-7b", "org/Coder-7B", "Coder-7B", DAY)
     assert profile.runs_on == {"cpu", "cuda"}
-    assert profile.tool_parser == {"vllm": "hermes"}
+    assert profile.tool_parser == {"vllm": "hermes", "sglang": "hermes"}
     assert profile.context_max == 32_768
     assert [(each.name, each.precision, each.size) for each in profile.variants] == [
         ("bf16", "bf16", CODER_BYTES),
-        ("fp8", "fp8", None),
-        ("mxfp4", "mxfp4", None),
+        ("fp8", "fp8", CODER_BYTES),
+        ("mxfp4", "mxfp4", CODER_BYTES),
     ]
     assert {each.weights for each in profile.variants} == {HubWeights("org/Coder-7B")}
-    assert profile.variants[1].args == {"vllm": ("--quantization", "fp8_per_tensor")}
+    assert profile.variants[1].args == {
+        "vllm": ("--quantization", "fp8_per_tensor"),
+        "sglang": ("--quantization", "fp8"),
+    }
 
 
 def test_the_exact_bytes_are_what_each_rank_is_planned_with() -> None:
@@ -136,13 +139,15 @@ def test_the_precision_is_the_checkpoints_own(
     config: dict[str, Any], more: dict[str, str], variants: list[tuple[str, str, tuple[int, int]]]
 ) -> None:
     profile = derive(facts({**coder(**config), **more}))
-    assert [(each.name, each.precision, each.compute) for each in profile.variants] == variants
+    assert [(each.name, each.precision, each.on.compute) for each in profile.variants] == variants
     assert ("cpu" in profile.runs_on) == (len(variants) == 3)
 
 
 def test_32_bits_are_halved_on_loading() -> None:
     full = derive(facts(coder(torch_dtype="float32"))).variants[0]
-    assert (full.precision, full.size, full.args) == ("bf16", CODER_BYTES // 2, {"vllm": ("--dtype", "bfloat16")})
+    assert (full.precision, full.size, full.args["vllm"]) == ("bf16", CODER_BYTES, ("--dtype", "bfloat16"))
+    architecture = derive(facts(coder(torch_dtype="float32"))).architecture
+    assert memory.weights(architecture, full.precision, 1, files=full.size) == pytest.approx(CODER_BYTES / 2)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +214,7 @@ def test_what_a_person_should_know_is_noted_in_each_plan(texts: dict[str, str], 
     ],
 )
 def test_the_chat_template_is_found_wherever_it_is(texts: dict[str, str]) -> None:
-    assert derive(facts({"config.json": coder()["config.json"], **texts})).tool_parser == {"vllm": "hermes"}
+    assert derive(facts({"config.json": coder()["config.json"], **texts})).tool_parser == {"vllm": "hermes", "sglang": "hermes"}
 
 
 @pytest.mark.parametrize(

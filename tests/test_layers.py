@@ -12,11 +12,11 @@ LAYERS = (
     ("words", {"errors", "progress", "__init__"}),
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
-        "memory", "profile", "plan",
+        "memory", "profile", "profile_check", "plan",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "planner", "fitting", "diagnosis", "machines", "tool_parsers", "derive", "engines.vllm", "engines.vllm_memory",
+        "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "engines.vllm", "engines.vllm_memory",
         "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),

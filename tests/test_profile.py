@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # it has no annotations
 import pytest
 
-from launcher import catalogue, memory, profile
+from launcher import catalogue, memory, profile, profile_check
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights, PyPIWeights
 
@@ -44,6 +44,15 @@ FAULTY = [
     pytest.param('precision = "fp16"', 'precision = "fp16"\ncompute = "8"', "must be a compute capability", id="half a number"),
     pytest.param('vllm = ["--dtype", "float16"]', 'vllm = "--dtype"', "args must be a table", id="arguments in one text"),
     pytest.param("[[variant]]", "[tool_parser]\nvllm = 1\n[[variant]]", "tool_parser must be a table", id="no parser's name"),
+    pytest.param("[[variant]]", '[min_version]\nvllm = "new"\n[[variant]]', "min_version of vllm must be", id="no version"),
+    pytest.param("title =", "context_min = 0\ntitle =", "context_min must be a whole number", id="a window of nothing"),
+    pytest.param("title =", 'speculative = {method = "luck", tokens = 1}\ntitle =', "speculative must hold", id="no method"),
+    pytest.param("[[variant]]", "[[gpu]]\ncompute = '9.0'\n[[variant]]", "gpu 1: 'args' is missing", id="a GPU with nothing"),
+    pytest.param("[[variant]]", "[gpu]\ncompute = '9.0'\n[[variant]]", "gpu must be", id="one GPU that is no list"),
+    pytest.param('precision = "fp16"', 'precision = "fp16"\nbelow = "9"', "below must be a compute", id="half a limit"),
+    pytest.param(
+        'precision = "fp16"', 'precision = "fp16"\nquantization_config = 4', "quantization_config must be", id="bits alone"
+    ),
     pytest.param("[[variant]]", "[variant]", "variant must be at least one", id="a variant that is no list"),
     pytest.param('requirement = "llm', 'path = "m"\n#', "path must begin with /", id="a folder from nowhere"),
     pytest.param("title =", 'notes = "slow"\ntitle =', "notes must be a list of texts", id="notes that are one text"),
@@ -107,9 +116,9 @@ def is_valid(text: str) -> bool:
 
 def test_the_schema_and_the_parser_know_the_same_words() -> None:
     variant = SCHEMA["definitions"]["variant"]
-    assert SCHEMA["properties"].keys() == profile.KEYS
-    assert set(SCHEMA["required"]) == profile.REQUIRED
-    assert variant["properties"].keys() == profile.VARIANT_KEYS
+    assert SCHEMA["properties"].keys() == profile_check.KEYS
+    assert set(SCHEMA["required"]) == profile_check.REQUIRED
+    assert variant["properties"].keys() == profile_check.VARIANT_KEYS
     assert set(variant["properties"]["precision"]["enum"]) == memory.BITS.keys()
 
 
@@ -128,12 +137,29 @@ def test_what_the_parser_refuses_the_schema_refuses(old: str, new: str) -> None:
     assert not is_valid(GOOD.replace(old, new, 1))
 
 
+EVERY_KEY = """
+[reasoning_parser]
+vllm = "qwen3"
+[min_version]
+sglang = "0.5.6"
+[speculative]
+method = "mtp"
+tokens = 2
+[[gpu]]
+compute = "9.0"
+below = "10.0"
+args = { vllm = ["--async-scheduling"] }
+"""
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         pytest.param("title =", 'notes = ["slow"]\nyarn_factor = 2\ntitle =', id="notes and a whole factor"),
         pytest.param("[[variant]]", '[tool_parser]\nvllm = "hermes"\n[[variant]]', id="a tool parser"),
         pytest.param('precision = "fp16"', 'precision = "fp16"\nsize = 7\ncompute = "7.5"', id="an exact size"),
+        pytest.param("[[variant]]", EVERY_KEY + "[[variant]]", id="every key about engines and GPUs"),
+        pytest.param('precision = "fp16"', 'precision = "fp16"\nbelow = "9.0"\nquantization_config = {bits = 4}', id="a limit"),
         pytest.param("num_hidden_layers = 30", "num_hidden_layers = 30\nany_other = [1, {a = 1}]", id="a fact nobody reads"),
     ],
 )

@@ -1,5 +1,6 @@
 """`launcher models show`: all about one model, and its plan here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,10 @@ class ShowResult:
             "context": profile.architecture.context,
             "context_max": profile.context_max,
             "runs_on": sorted(profile.runs_on),
+            "context_min": profile.context_min,
             "tool_parser": dict(profile.tool_parser),
+            "reasoning_parser": dict(profile.reasoning_parser),
+            "min_version": dict(profile.min_version),
             "variants": [_plain(variant) for variant in profile.variants],
             "plan": self.plan.json(),
         }
@@ -55,8 +59,12 @@ class ShowResult:
         facts.add_row("parameters", f"{profile.architecture.parameters / 1e9:.1f} B")
         stretched = f", {profile.context_max:,} with YaRN" if profile.yarn_factor > 1 else ""
         facts.add_row("context", f"{profile.architecture.context:,} tokens{stretched}")
-        parsers = [f"{engine}: {parser}" for engine, parser in profile.tool_parser.items()]
-        facts.add_row("tool calls", ", ".join(parsers) or "none")
+        facts.add_row("for agents", f"from {profile.context_min:,} tokens")
+        facts.add_row("tool calls", _by_engine(profile.tool_parser) or "described in the prompt: no parser is known")
+        if profile.reasoning_parser:
+            facts.add_row("thoughts", _by_engine(profile.reasoning_parser))
+        if profile.min_version:
+            facts.add_row("needs", _by_engine(profile.min_version))
         for variant in profile.variants:
             size = f", {variant.size / GIB:.1f} GiB" if variant.size else ""
             facts.add_row("variant", f"{variant.name}: {_where(variant)}{size}")
@@ -68,8 +76,12 @@ def run(world: World, reference: str, inventory: Inventory) -> ShowResult:
     return ShowResult(find(world, reference), plan.run(world, ServerSpec(model=reference), inventory))
 
 
+def _by_engine(words: Mapping[str, str]) -> str:
+    return ", ".join(f"{engine} {word}" for engine, word in words.items())
+
+
 def _plain(variant: Variant) -> dict[str, object]:
-    lowest = ".".join(map(str, variant.compute))
+    lowest = ".".join(map(str, variant.on.compute))
     return {
         "name": variant.name,
         "precision": variant.precision,

@@ -74,9 +74,8 @@ def command(plan: Plan, site: Site) -> Command:
         *("--max-model-len", str(plan.context)),
         *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
         *_rope_options(plan),
-        *_tool_options(plan),
-        *plan.profile.args.get(NAME, ()),
-        *plan.variant.args.get(NAME, ()),
+        *_parser_options(plan),
+        *plan.args,
     ]
     env = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -148,9 +147,12 @@ def _rope_options(plan: Plan) -> list[str]:
     return ["--hf-overrides", json.dumps(overrides, separators=(",", ":"))]
 
 
-def _tool_options(plan: Plan) -> list[str]:
-    parser = plan.profile.tool_parser.get(NAME)
-    return ["--enable-auto-tool-choice", "--tool-call-parser", parser] if parser else []
+def _parser_options(plan: Plan) -> list[str]:
+    tools, reasoning = plan.profile.tool_parser.get(NAME), plan.profile.reasoning_parser.get(NAME)
+    return [
+        *(("--enable-auto-tool-choice", "--tool-call-parser", tools) if tools else ()),
+        *(("--reasoning-parser", reasoning) if reasoning else ()),
+    ]
 
 
 _PHASES = tuple(
@@ -221,6 +223,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
     _fault(r"invalid tool call parser: (\S+)", "the engine knows no tool parser {0}", "mend tool_parser in the profile"),
+    _fault(r"[Rr]easoning parser '?(\S+?)'? not found", "the engine knows no reasoning parser {0}", "mend it in the profile"),
     _fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
     _fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
     _fault(
