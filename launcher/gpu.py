@@ -18,8 +18,24 @@ class GpuProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class NvLinks:
+    """The NVLinks of one GPU that are up: how many, the indexes of the GPUs at their ends, and whether a switch is between.
+
+    Behind switches every GPU reaches every other.
+    """
+
+    active: int
+    peers: tuple[int, ...] = ()
+    switched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU that an engine can be placed on, as the driver reports it; `compute` is its compute capability, (8, 9)."""
+    """One GPU that an engine can be placed on, as the driver reports it; `compute` is its compute capability, (8, 9).
+
+    `nvlinks` is None where the driver does not tell; `card` is the card that a MIG slice is cut from, None for a whole one;
+    `unified` says that its memory is the host's.
+    """
 
     index: int
     uuid: str
@@ -28,6 +44,9 @@ class Gpu:
     free: int
     compute: tuple[int, int]
     processes: tuple[GpuProcess, ...] = ()
+    nvlinks: NvLinks | None = None
+    card: int | None = None
+    unified: bool = False
 
     @property
     def slice(self) -> bool:
@@ -54,13 +73,17 @@ class Ram:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that a plan may use. `driver` is "" without an NVIDIA driver; `unsupported` names GPUs of other makers."""
+    """All that a plan may use. `driver` is "" without an NVIDIA driver; `unsupported` names GPUs of other makers.
+
+    `cuda` is the newest CUDA that the driver runs ("13.0"), "" where it does not tell.
+    """
 
     gpus: tuple[Gpu, ...]
     cpu: Cpu
     ram: Ram
     driver: str = ""
     unsupported: tuple[str, ...] = ()
+    cuda: str = ""
 
     def only(self, indexes: AbstractSet[int]) -> "Inventory":
         """The same machine with only these GPUs."""

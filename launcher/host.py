@@ -19,7 +19,14 @@ def inventory(env: Mapping[str, str], *, root: Path = ROOT) -> Inventory:
     """All of this machine that a plan may use; `env` may hold CUDA_VISIBLE_DEVICES. Raises what `nvml.read` raises."""
     memory = ram(root=root)
     driver = nvml.read(memory, visible=env.get("CUDA_VISIBLE_DEVICES"))
-    return Inventory(gpus=driver.gpus, cpu=cpu(root=root), ram=memory, driver=driver.version, unsupported=other_gpus(root=root))
+    return Inventory(
+        gpus=driver.gpus,
+        cpu=cpu(root=root),
+        ram=memory,
+        driver=driver.version,
+        unsupported=other_gpus(root=root),
+        cuda=driver.cuda,
+    )
 
 
 def refuse_platform(system: str = sys.platform) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from launcher.errors import LauncherError
-from launcher.gpu import GIB, Cpu, Gpu, GpuProcess, Inventory, Ram
+from launcher.gpu import GIB, Cpu, Gpu, GpuProcess, Inventory, NvLinks, Ram
 
 T = TypeVar("T")
 _ABSENT: Final = object()
@@ -139,7 +139,7 @@ def _plain(name: str) -> str:
 def _machine(card: Card, count: int) -> Inventory:
     total = int(card.total * GIB)
     free = int((card.total - card.taken) * GIB)
-    gpus = tuple(Gpu(index, str(index), card.name, total, free, card.compute) for index in range(count))
+    gpus = tuple(Gpu(index, str(index), card.name, total, free, card.compute, unified=card.unified) for index in range(count))
     ram = Ram(total, free) if card.unified else Ram(2 * count * total, 2 * count * total)
     return Inventory(gpus=gpus, cpu=Cpu(name="assumed", cores=CORES, arch=card.arch), ram=ram, driver=DRIVER)
 
@@ -149,8 +149,11 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
     gpus = [asdict(gpu) | {"compute": f"{gpu.compute[0]}.{gpu.compute[1]}"} for gpu in inventory.gpus]
     for gpu in gpus:
         gpu["processes"] = list(gpu["processes"])
+        if gpu["nvlinks"]:
+            gpu["nvlinks"]["peers"] = list(gpu["nvlinks"]["peers"])
     return {
         "driver": inventory.driver,
+        "cuda": inventory.cuda,
         "gpus": gpus,
         "cpu": asdict(inventory.cpu),
         "ram": asdict(inventory.ram),
@@ -159,7 +162,10 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
 
 
 def from_json(value: object, *, source: str = "the inventory") -> Inventory:
-    """The inventory that `to_json` wrote; a LauncherError naming `source` tells everything that is wrong with it at once."""
+    """The inventory that `to_json` wrote; a LauncherError naming `source` tells everything that is wrong with it at once.
+
+    What no plan is made from (CUDA, links, cards of slices, whose memory it is) may be left out by a file written by hand.
+    """
     faults: list[str] = []
     record = _Record(value, "", faults)
     gpus = tuple(_gpu(gpu) for gpu in record.records("gpus"))
@@ -170,6 +176,7 @@ def from_json(value: object, *, source: str = "the inventory") -> Inventory:
         ram=Ram(total=ram.number("total", 1), available=ram.number("available")),
         driver=record.text("driver"),
         unsupported=record.texts("unsupported"),
+        cuda=record.text("cuda", optional=True),
     )
     for each in (record, cpu, ram):
         each.close()
@@ -181,6 +188,7 @@ def from_json(value: object, *, source: str = "the inventory") -> Inventory:
 
 def _gpu(record: "_Record") -> Gpu:
     processes = record.records("processes")
+    links = record.record_or_null("nvlinks")
     gpu = Gpu(
         index=record.number("index"),
         uuid=record.text("uuid"),
@@ -189,8 +197,11 @@ def _gpu(record: "_Record") -> Gpu:
         free=record.number("free"),
         compute=record.version("compute"),
         processes=tuple(GpuProcess(each.number("pid"), each.text("name"), each.number("used")) for each in processes),
+        nvlinks=NvLinks(links.number("active"), links.numbers("peers"), links.flag("switched")) if links else None,
+        card=record.number_or_null("card"),
+        unified=record.flag("unified"),
     )
-    for each in (record, *processes):
+    for each in (record, *processes, *([links] if links else [])):
         each.close()
     return gpu
 
@@ -200,6 +211,11 @@ def _contradictions(gpus: tuple[Gpu, ...]) -> list[str]:
     indexes = [gpu.index for gpu in gpus]
     twice = [f"index {index} is there twice" for index in sorted({index for index in indexes if indexes.count(index) > 1})]
     return twice + [f"GPU {gpu.index} has more free than its total" for gpu in gpus if gpu.free > gpu.total]
+
+
+def _is_number(value: object) -> bool:
+    # type() and not isinstance: true and false are no numbers.
+    return type(value) is int and value >= 0
 
 
 class _Record:
@@ -222,12 +238,23 @@ class _Record:
             closest = difflib.get_close_matches(key, self._asked, n=1)
             self._faults.append(f"unknown key {self._at(key)}" + (f" (did you mean {closest[0]}?)" if closest else ""))
 
-    def text(self, key: str) -> str:
-        return self._get(key, lambda value: isinstance(value, str), "a text", "")
+    def text(self, key: str, *, optional: bool = False) -> str:
+        return self._get(key, lambda value: isinstance(value, str), "a text", "", optional=optional)
 
     def number(self, key: str, least: int = 0) -> int:
-        # type() and not isinstance: true and false are no numbers.
-        return self._get(key, lambda value: type(value) is int and value >= least, f"a whole number from {least} up", least)
+        return self._get(key, lambda value: _is_number(value) and value >= least, f"a whole number from {least} up", least)
+
+    def number_or_null(self, key: str) -> int | None:
+        wanted = "a whole number from 0 up, or null"
+        return self._get(key, lambda value: value is None or _is_number(value), wanted, None, optional=True)
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        return tuple(
+            self._get(key, lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list of whole numbers", [])
+        )
+
+    def flag(self, key: str) -> bool:
+        return self._get(key, lambda value: isinstance(value, bool), "true or false", default=False, optional=True)
 
     def version(self, key: str) -> tuple[int, int]:
         text = self._get(key, lambda value: re.fullmatch(r"\d+\.\d+", str(value)), "a version like 8.9", "0.0")
@@ -242,15 +269,21 @@ class _Record:
     def record(self, key: str) -> "_Record":
         return _Record(self._get(key, lambda _value: True, "", _ABSENT), self._at(key), self._faults)
 
+    def record_or_null(self, key: str) -> "_Record | None":
+        value = self._get(key, lambda _value: True, "", None, optional=True)
+        return None if value is None else _Record(value, self._at(key), self._faults)
+
     def records(self, key: str) -> "list[_Record]":
         values: list[object] = self._get(key, lambda value: isinstance(value, list), "a list", [])
         return [_Record(value, f"{self._at(key)}[{index}]", self._faults) for index, value in enumerate(values)]
 
-    def _get(self, key: str, fits: Callable[[Any], object], wanted: str, default: T) -> T:
+    def _get(self, key: str, fits: Callable[[Any], object], wanted: str, default: T, *, optional: bool = False) -> T:
         self._asked.append(key)
         if self._values is None:
             return default
         if key not in self._values:
+            if optional:
+                return default
             self._faults.append(f"{self._at(key)} is missing")
             return default
         value: T = self._values[key]

@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from launcher import nvlink
 from launcher.errors import LauncherError
 from launcher.gpu import Gpu, GpuProcess, Ram
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What the driver says of itself: its version, "" where there is none, and the GPUs that may be used."""
+    """What the driver says of itself: its version, "" where there is none, and the GPUs that may be used.
+
+    `cuda` is the newest CUDA that it runs ("13.0"), "" where it does not tell.
+    """
 
     version: str
     gpus: tuple[Gpu, ...]
+    cuda: str = ""
 
 
 def read(ram: Ram, *, visible: str | None = None) -> Driver:
@@ -71,7 +76,17 @@ class _Device:
 def _ask(nvml: Any, ram: Ram, visible: str | None) -> Driver:
     devices = _devices(nvml)
     chosen = _chosen(devices, visible)
-    return Driver(nvml.nvmlSystemGetDriverVersion(), tuple(_gpu(nvml, device, ram, devices) for device in chosen))
+    gpus = nvlink.linked([_gpu(nvml, device, ram, devices) for device in chosen])
+    return Driver(nvml.nvmlSystemGetDriverVersion(), gpus, _cuda(nvml))
+
+
+def _cuda(nvml: Any) -> str:
+    """The driver tells it as 13000. One that does not is no reason to go without GPUs: nothing is decided by it here."""
+    try:
+        version = nvml.nvmlSystemGetCudaDriverVersion_v2()
+    except nvml.NVMLError:
+        return ""
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _devices(nvml: Any) -> list[_Device]:
@@ -136,12 +151,14 @@ def _named(devices: list[_Device], entry: str) -> _Device | None:
     return found[0] if len(found) == 1 else None
 
 
-def _gpu(nvml: Any, device: _Device, ram: Ram, devices: list[_Device]) -> Gpu:
+def _gpu(nvml: Any, device: _Device, ram: Ram, devices: list[_Device]) -> tuple[Gpu, nvlink.Ends | None]:
+    """A GPU and its links, if it has any of its own; raises LauncherError if it does not answer."""
     try:
         card = nvml.nvmlDeviceGetHandleByIndex(device.card)
         place = card if device.slot is None else nvml.nvmlDeviceGetMigDeviceHandleByIndex(card, device.slot)
-        total, free = _memory(nvml, place, ram)
-        return Gpu(
+        own = _memory(nvml, place)
+        total, free = own or (ram.total, ram.available)
+        gpu = Gpu(
             index=device.index,
             uuid=nvml.nvmlDeviceGetUUID(place),
             name=nvml.nvmlDeviceGetName(place),
@@ -149,7 +166,10 @@ def _gpu(nvml: Any, device: _Device, ram: Ram, devices: list[_Device]) -> Gpu:
             free=free,
             compute=nvml.nvmlDeviceGetCudaComputeCapability(card),  # the driver answers this for whole cards only
             processes=_processes(nvml, place),
+            card=None if device.slot is None else device.card,
+            unified=own is None,
         )
+        return gpu, nvlink.ends(nvml, card) if device.slot is None else None
     except nvml.NVMLError_FunctionNotFound:
         raise
     except nvml.NVMLError as error:
@@ -163,16 +183,16 @@ def _gpu_fault(device: _Device, devices: list[_Device], error: Exception) -> Lau
     return LauncherError(f"GPU {device.card} does not answer the driver: {error}", hint=hint)
 
 
-def _memory(nvml: Any, place: Any, ram: Ram) -> tuple[int, int]:
-    """Total and free bytes, as CUDA counts them.
+def _memory(nvml: Any, place: Any) -> tuple[int, int] | None:
+    """Total and free bytes, as CUDA counts them; None for a GPU that shares the host's memory (GB10).
 
     CUDA's total, of which vLLM's --gpu-memory-utilization is a share, is the driver's less what the driver reserves for itself
-    (0.4 to 0.9 GiB). GPUs that share the host's memory (GB10) have no figure of their own.
+    (0.4 to 0.9 GiB).
     """
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(place, version=nvml.nvmlMemory_v2)
     except nvml.NVMLError_NotSupported:
-        return ram.total, ram.available
+        return None
     total = memory.total - memory.reserved
     return total, min(memory.free, total)
 

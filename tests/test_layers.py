@@ -23,7 +23,7 @@ LAYERS = (
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
-        "wiring.diff", "wiring.records", "staging", "hub", "local_model", "model_facts", "tail",
+        "wiring.diff", "wiring.records", "staging", "hub", "nvlink", "local_model", "model_facts", "tail",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (

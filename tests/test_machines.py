@@ -6,7 +6,7 @@ import pytest
 
 from launcher import machines
 from launcher.errors import LauncherError
-from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
+from launcher.gpu import GIB, Gpu, GpuProcess, Inventory, NvLinks
 from launcher.machines import CARDS, from_json, inventory_on, to_json
 
 NAMES = {
@@ -79,8 +79,9 @@ def test_a_machine_that_cannot_be_understood(text: str, told: tuple[str, str]) -
 
 def full() -> Inventory:
     inventory = inventory_on("2xRTX-4090")
-    held = replace(inventory.gpus[0], processes=(GpuProcess(7, "Xorg", 12), GpuProcess(8, "", 0)))
-    return replace(inventory, gpus=(held, inventory.gpus[1]), driver="580.95.05", unsupported=("Radeon",))
+    held = replace(inventory.gpus[0], processes=(GpuProcess(7, "Xorg", 12), GpuProcess(8, "", 0)), nvlinks=NvLinks(4, (1,)))
+    slice_ = replace(inventory.gpus[1], uuid="MIG-1", card=1)
+    return replace(inventory, gpus=(held, slice_), driver="580.95.05", unsupported=("Radeon",), cuda="13.0")
 
 
 def test_json_says_all_of_the_inventory_in_plain_values() -> None:
@@ -93,6 +94,9 @@ def test_json_says_all_of_the_inventory_in_plain_values() -> None:
         "free": int(23.04 * GIB),
         "compute": "8.9",
         "processes": [{"pid": 7, "name": "Xorg", "used": 12}, {"pid": 8, "name": "", "used": 0}],
+        "nvlinks": {"active": 4, "peers": [1], "switched": False},
+        "card": None,
+        "unified": False,
     }
 
 
@@ -100,6 +104,16 @@ def test_json_comes_back_as_the_same_inventory(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     path.write_text(json.dumps(to_json(full())), encoding="utf-8")
     assert inventory_on(str(path)) == full()
+
+
+def test_what_no_plan_is_made_from_may_be_left_out() -> None:
+    whole = to_json(full())
+    del whole["cuda"]
+    for gpu in whole["gpus"]:
+        for key in ("nvlinks", "card", "unified"):
+            del gpu[key]
+    bare = tuple(replace(gpu, nvlinks=None, card=None) for gpu in full().gpus)
+    assert from_json(whole) == replace(full(), gpus=bare, cuda="")
 
 
 BROKEN = {
@@ -135,6 +149,17 @@ FAULTS: dict[str, tuple[list[str | int], object, str]] = {
     "a compute capability that is none": (["gpus", 0, "compute"], [8, 9], "gpus[0].compute is not a version like 8.9"),
     "a process without a size": (["gpus", 0, "processes"], [{"pid": 1, "name": ""}], "gpus[0].processes[0].used is missing"),
     "a name that is a number": (["unsupported"], [1], "unsupported is not a list of texts"),
+    "a version of CUDA that is a number": (["cuda"], 13.0, "cuda is not a text"),
+    "links that are a number": (["gpus", 0, "nvlinks"], 4, "gpus[0].nvlinks is not an object"),
+    "links without an end": (["gpus", 0, "nvlinks", "peers"], None, "gpus[0].nvlinks.peers is missing"),
+    "links to a name": (["gpus", 0, "nvlinks", "peers"], ["GPU-1"], "gpus[0].nvlinks.peers is not a list of whole numbers"),
+    "a key of links that is misspelt": (
+        ["gpus", 0, "nvlinks", "ative"],
+        4,
+        "unknown key gpus[0].nvlinks.ative (did you mean active?)",
+    ),
+    "a card that is a name": (["gpus", 1, "card"], "1", "gpus[1].card is not a whole number from 0 up, or null"),
+    "unified memory that is a number": (["gpus", 0, "unified"], 1, "gpus[0].unified is not true or false"),
     "two GPUs of one index": (["gpus", 1, "index"], 0, "index 0 is there twice"),
 }
 

@@ -2,23 +2,27 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.gpu import GIB, Gpu, GpuProcess, Ram
+from launcher.gpu import GIB, Gpu, GpuProcess, NvLinks, Ram
 from launcher.nvml import Driver
 from tests.fake_nvml import (
     A100_80,
+    DOWN,
     EIGHT_H100,
     GB10,
     H100,
+    H100_SWITCHED,
     MIB,
     MIXED,
     RTX_3060,
     RTX_4090,
+    SWITCH,
     ZIG,
     Card,
     Scenario,
@@ -64,7 +68,7 @@ def ask(env: dict[str, str], visible: str | None = None) -> Driver | LauncherErr
     return answer
 
 
-def gpu(card: Card, index: int = 0, **others: object) -> Gpu:
+def gpu(card: Card, /, index: int = 0, **others: object) -> Gpu:
     assert card.total is not None
     assert card.compute is not None
     seen = {
@@ -74,6 +78,7 @@ def gpu(card: Card, index: int = 0, **others: object) -> Gpu:
         "total": (card.total - card.reserved) * MIB,
         "free": (card.total - card.reserved - card.used) * MIB,
         "compute": card.compute,
+        "nvlinks": NvLinks(0),
     }
     return Gpu(**(seen | others))  # type: ignore[arg-type]  # a table of Gpu's own fields
 
@@ -88,23 +93,33 @@ SPLIT = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), instances=(SLI
 LOST = 15  # NVML_ERROR_GPU_IS_LOST
 FORBIDDEN = 4  # NVML_ERROR_NO_PERMISSION
 LOST_LATER = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), calls=4, code=LOST)
+# All but its links is told with ten calls.
+LOST_AT_ITS_LINKS = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), calls=20, code=LOST, links=(SWITCH,) * 18)
 LOST_BEFORE = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), code=LOST)
 OF_OTHERS = Card("NVIDIA H100 80GB HBM3", 81559, 479, compute=(9, 0), code=FORBIDDEN)
 
 
 def slices(*indexes: int, card: int) -> tuple[Gpu, ...]:
     process = (GpuProcess(pid=NOBODY, name="", used=25 * MIB),)
-    return tuple(gpu(SLICE_OF_H100, index, uuid=uuid(card, slot), processes=process) for slot, index in enumerate(indexes))
+    return tuple(
+        gpu(SLICE_OF_H100, index, uuid=uuid(card, slot), processes=process, card=card) for slot, index in enumerate(indexes)
+    )
 
 
 SLICE_OF_H100 = Card(SLICE.name, SLICE.total, SLICE.reserved, SLICE.used, compute=(9, 0))
 
+ALL_TO_ALL = tuple(
+    gpu(H100, index, nvlinks=NvLinks(18, tuple(other for other in range(8) if other != index), switched=True))
+    for index in range(8)
+)
 SEEN = {
     "no driver library": (None, ()),
     "a driver that is not loaded": (Scenario(init=9), ()),
     "a driver without cards": (Scenario(), ()),
+    "one consumer card": (Scenario(RTX_4090), (gpu(RTX_4090),)),
+    "two cards of 80 GB": (Scenario(A100_80, A100_80), (gpu(A100_80, 0), gpu(A100_80, 1))),
     "three equal cards": (Scenario(A100_80, A100_80, A100_80), tuple(gpu(A100_80, index) for index in range(3))),
-    "eight cards": (EIGHT_H100, tuple(gpu(H100, index) for index in range(8))),
+    "eight cards behind switches": (EIGHT_H100, ALL_TO_ALL),
     "two kinds of cards": (MIXED, (gpu(RTX_4090, 0), gpu(RTX_3060, 1))),
     "a desktop's card, a process on both lists once": (
         Scenario(DESKTOP),
@@ -116,7 +131,7 @@ SEEN = {
     "a split card before a whole one": (Scenario(SPLIT, H100), (*slices(2, 3, card=0), gpu(H100, 1))),
     "memory shared with the host": (
         Scenario(GB10),
-        (Gpu(0, uuid(0), "NVIDIA GB10", total=120 * GIB, free=100 * GIB, compute=(12, 1)),),
+        (Gpu(0, uuid(0), "NVIDIA GB10", 120 * GIB, 100 * GIB, (12, 1), nvlinks=NvLinks(0), unified=True),),
     ),
     "a card that belongs to others": (Scenario(H100, OF_OTHERS, H100), (gpu(H100, 0), gpu(H100, 2))),
 }
@@ -124,8 +139,58 @@ SEEN = {
 
 @pytest.mark.parametrize(("scenario", "gpus"), SEEN.values(), ids=SEEN.keys())
 def test_the_gpus_are_those_that_the_driver_shows(tmp_path: Path, scenario: Scenario | None, gpus: tuple[Gpu, ...]) -> None:
-    version = scenario.driver if scenario and not scenario.init else ""
-    assert ask(fake_driver(tmp_path, scenario)) == Driver(version, gpus)
+    version, cuda = (scenario.driver, "13.0") if scenario and not scenario.init else ("", "")
+    assert ask(fake_driver(tmp_path, scenario)) == Driver(version, gpus, cuda)
+
+
+BRIDGED = (replace(A100_80, links=(1,) * 4 + (DOWN,)), replace(A100_80, links=(0,) * 4 + (DOWN,)))
+RING = tuple(replace(A100_80, links=((card + 1) % 4, (card - 1) % 4)) for card in range(4))
+LINKS: dict[str, tuple[Scenario, list[NvLinks | None]]] = {
+    "two cards with a bridge": (Scenario(*BRIDGED), [NvLinks(4, (1,)), NvLinks(4, (0,))]),
+    "a ring of four": (Scenario(*RING), [NvLinks(2, peers) for peers in ((1, 3), (0, 2), (1, 3), (0, 2))]),
+    "links that are all down": (Scenario(replace(A100_80, links=(DOWN, DOWN))), [NvLinks(0)]),
+    "one card of a machine with switches": (Scenario(H100_SWITCHED), [NvLinks(18, (), switched=True)]),
+    "a pair behind switches, and a card that is not": (
+        Scenario(H100_SWITCHED, H100, H100_SWITCHED),
+        [NvLinks(18, (2,), switched=True), NvLinks(0), NvLinks(18, (0,), switched=True)],
+    ),
+    "a card that is split has no links to use": (
+        Scenario(H100_SWITCHED, replace(SPLIT, links=(SWITCH,) * 18)),
+        [NvLinks(18, (), switched=True), NvLinks(0), NvLinks(0)],
+    ),
+    "a driver that knows no links": (Scenario(*BRIDGED, lacks=("WITHOUT_NVLINK",)), [None, None]),
+    "a driver that does not tell what is at their ends": (
+        Scenario(*BRIDGED, lacks=("WITHOUT_LINK_TYPES",)),
+        [NvLinks(4, (1,)), NvLinks(4, (0,))],
+    ),
+    "the same with switches": (Scenario(H100_SWITCHED, H100_SWITCHED, lacks=("WITHOUT_LINK_TYPES",)), [NvLinks(18)] * 2),
+}
+
+
+@pytest.mark.parametrize(("scenario", "links"), LINKS.values(), ids=LINKS.keys())
+def test_who_is_joined_to_whom(tmp_path: Path, scenario: Scenario, links: list[NvLinks | None]) -> None:
+    driver = ask(fake_driver(tmp_path, scenario))
+    assert isinstance(driver, Driver)
+    assert [gpu.nvlinks for gpu in driver.gpus] == links
+
+
+def test_peers_are_those_that_may_be_used(tmp_path: Path) -> None:
+    driver = ask(fake_driver(tmp_path, EIGHT_H100), "2,5,7")
+    assert isinstance(driver, Driver)
+    assert [gpu.nvlinks for gpu in driver.gpus] == [NvLinks(18, peers, switched=True) for peers in ((5, 7), (2, 7), (2, 5))]
+
+
+CUDA = {
+    "a whole version": (Scenario(RTX_4090, cuda=13000), "13.0"),
+    "a minor one": (Scenario(RTX_4090, cuda=12080), "12.8"),
+    "a driver that does not know it": (Scenario(RTX_4090, cuda=0), ""),
+    "a driver that cannot be asked": (Scenario(RTX_4090, lacks=("WITHOUT_CUDA",)), ""),
+}
+
+
+@pytest.mark.parametrize(("scenario", "cuda"), CUDA.values(), ids=CUDA.keys())
+def test_which_cuda_the_driver_runs(tmp_path: Path, scenario: Scenario, cuda: str) -> None:
+    assert ask(fake_driver(tmp_path, scenario)) == Driver("580.95.05", (gpu(RTX_4090),), cuda)
 
 
 VISIBLE = {
@@ -156,12 +221,21 @@ FAULTS = {
         "GPU 1 does not answer the driver: GPU is lost",
         "CUDA_VISIBLE_DEVICES=0,2",
     ),
+    "a card that falls off the bus while its links are asked": (
+        Scenario(LOST_AT_ITS_LINKS, H100),
+        "GPU 0 does not answer the driver: GPU is lost",
+        "CUDA_VISIBLE_DEVICES=1",
+    ),
     "a card that was lost before": (
         Scenario(LOST_BEFORE, H100),
         "GPU 0 does not answer the driver: GPU is lost",
         "CUDA_VISIBLE_DEVICES=1",
     ),
-    "a driver from before version 510": (Scenario(H100, old=True, driver="470.256.02"), "the NVIDIA driver is too old", "580"),
+    "a driver from before version 510": (
+        Scenario(H100, lacks=("OLD_DRIVER",), driver="470.256.02"),
+        "the NVIDIA driver is too old",
+        "580",
+    ),
     "a driver that was updated under way": (
         Scenario(init=18),
         "the NVIDIA driver does not work: RM has detected an NVML/RM version mismatch.",
@@ -180,7 +254,7 @@ def test_a_broken_driver_or_gpu_is_told(tmp_path: Path, scenario: Scenario, mess
 
 def test_a_lost_gpu_that_is_left_out_does_not_stop_the_others(tmp_path: Path) -> None:
     env = fake_driver(tmp_path, Scenario(H100, LOST_BEFORE, LOST_LATER, H100))
-    assert ask(env, "0,3") == Driver("580.95.05", (gpu(H100, 0), gpu(H100, 3)))
+    assert ask(env, "0,3") == Driver("580.95.05", (gpu(H100, 0), gpu(H100, 3)), "13.0")
 
 
 def test_a_broken_driver_is_left_alone_when_no_gpu_is_wanted(tmp_path: Path) -> None:
@@ -190,4 +264,4 @@ def test_a_broken_driver_is_left_alone_when_no_gpu_is_wanted(tmp_path: Path) -> 
 @pytest.mark.parametrize("compiler", [default_compiler(), ZIG], ids=["the compiler of this machine", "zig from a package"])
 def test_the_fake_driver_can_be_built_by(compiler: tuple[str, ...], tmp_path: Path) -> None:
     env = fake_driver(tmp_path, Scenario(RTX_3060), compiler=compiler)
-    assert ask(env) == Driver("580.95.05", (gpu(RTX_3060),))
+    assert ask(env) == Driver("580.95.05", (gpu(RTX_3060),), "13.0")

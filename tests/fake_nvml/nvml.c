@@ -1,29 +1,34 @@
 /* A libnvidia-ml.so.1 that answers from a text file, with just the functions that launcher/nvml.py calls.
  *
  * FAKE_NVML_SCENARIO names the file, which is read at every nvmlInit. One word and its values a line:
- *     driver 580.95.05          init 9                (what nvmlInit returns)
+ *     driver 580.95.05          cuda 13000            init 9 (what nvmlInit returns)
  *     card                      (begins a GPU)        instance   (begins a MIG instance of it)
  *     name TEXT  uuid TEXT  memory TOTAL RESERVED FREE  compute MAJOR MINOR
  *     computes PID BYTES        draws PID BYTES
  *     falls CALLS CODE          (the same, after that many calls)
  *     untold                    (process lists are Not Supported)
- * Without `memory` the memory query is Not Supported. -DOLD_DRIVER leaves out what drivers before 510 do not have.
+ *     pci BUS                   link STATE TYPE BUS   (one for each NVLink: up or not, what is at its end, and where)
+ * Without `memory` the memory query is Not Supported, without `link` the links' are, without `cuda` the CUDA version is unknown.
+ * -DOLD_DRIVER leaves out what drivers before 510 do not have, -DWITHOUT_... what older ones do not have.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
 enum { MOST = 64, TEXT = 128 };
 
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } Memory;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } Process;
 typedef struct { unsigned count; Process of[MOST]; } Processes;
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char text[32]; } Pci;
 typedef struct Device {
     char name[TEXT], uuid[TEXT];
     unsigned long long total, reserved, free;
     int has_memory, major, minor, calls, falls, code, untold;
     Processes computes, draws;
+    unsigned bus, link_count;
+    struct { unsigned up, kind, bus; } links[MOST];
     struct Device *instances[MOST];
     unsigned instance_count;
 } Device;
@@ -31,7 +36,7 @@ typedef struct Device {
 static Device cards[MOST];
 static unsigned card_count;
 static char driver[TEXT];
-static int initialized;
+static int initialized, cuda;
 
 static void add(Processes *processes, const char *values) {
     Process *process = &processes->of[processes->count++];
@@ -46,6 +51,11 @@ static void describe(Device *device, const char *word, const char *values) {
     else if (!strcmp(word, "compute")) sscanf(values, "%d %d", &device->major, &device->minor);
     else if (!strcmp(word, "computes")) add(&device->computes, values);
     else if (!strcmp(word, "draws")) add(&device->draws, values);
+    else if (!strcmp(word, "pci")) sscanf(values, "%u", &device->bus);
+    else if (!strcmp(word, "link")) {
+        unsigned link = device->link_count++;
+        sscanf(values, "%u %u %u", &device->links[link].up, &device->links[link].kind, &device->links[link].bus);
+    }
     else if (!strcmp(word, "untold")) device->untold = 1;
     else if (!strcmp(word, "falls")) sscanf(values, "%d %d", &device->falls, &device->code);
     else if (!strcmp(word, "memory"))
@@ -61,10 +71,12 @@ int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     memset(cards, 0, sizeof cards);
     card_count = 0;
+    cuda = 0;
     while (fgets(line, sizeof line, scenario)) {
         line[strcspn(line, "\n")] = 0;
         if (sscanf(line, "%127s %n", word, &length) < 1) continue;
         if (!strcmp(word, "driver")) snprintf(driver, TEXT, "%s", line + length);
+        else if (!strcmp(word, "cuda")) cuda = atoi(line + length);
         else if (!strcmp(word, "init")) answer = atoi(line + length);
         else if (!strcmp(word, "card")) device = card = &cards[card_count++];
         else if (!strcmp(word, "instance")) device = card->instances[card->instance_count++] = calloc(1, sizeof(Device));
@@ -134,6 +146,49 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Device *device, unsigned index, Device *
     *instance = device->instances[index];
     return SUCCESS;
 }
+
+#ifndef WITHOUT_CUDA
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    *version = cuda;
+    return cuda ? SUCCESS : UNKNOWN;
+}
+#endif
+
+static void place(Pci *pci, unsigned bus) {
+    memset(pci, 0, sizeof *pci);
+    pci->bus = bus;
+    snprintf(pci->text, sizeof pci->text, "00000000:%02X:00.0", bus);
+}
+
+int nvmlDeviceGetPciInfo_v3(Device *device, Pci *pci) { ASK(device); place(pci, device->bus); return SUCCESS; }
+
+#define ASK_LINK(device, link) do { \
+    ASK(device); \
+    if (!device->link_count) return NOT_SUPPORTED; \
+    if (link >= device->link_count) return INVALID_ARGUMENT; \
+} while (0)
+
+#ifndef WITHOUT_NVLINK
+int nvmlDeviceGetNvLinkState(Device *device, unsigned link, unsigned *up) {
+    ASK_LINK(device, link);
+    *up = device->links[link].up;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(Device *device, unsigned link, Pci *pci) {
+    ASK_LINK(device, link);
+    place(pci, device->links[link].bus);
+    return SUCCESS;
+}
+
+#ifndef WITHOUT_LINK_TYPES
+int nvmlDeviceGetNvLinkRemoteDeviceType(Device *device, unsigned link, unsigned *kind) {
+    ASK_LINK(device, link);
+    *kind = device->links[link].kind;
+    return SUCCESS;
+}
+#endif
+#endif
 
 #ifndef OLD_DRIVER
 int nvmlDeviceGetMemoryInfo_v2(Device *device, Memory *memory) {
