@@ -146,7 +146,11 @@ def _plan(typed: argparse.Namespace) -> int:
 def _gpus(typed: argparse.Namespace) -> int:
     from launcher.commands import gpus
 
-    return _show(gpus.run(_inventory(None)), as_json=typed.json)
+    if typed.watch is None:
+        return _show(gpus.run(_inventory(None)), as_json=typed.json)
+    with suppress(KeyboardInterrupt):  # how one leaves it
+        _show_each(gpus.watch(lambda: _inventory(None), every=typed.watch), as_json=typed.json)
+    return 0
 
 
 def _models(typed: argparse.Namespace) -> int:
@@ -316,18 +320,38 @@ def _spec(typed: argparse.Namespace) -> "ServerSpec":
 
 
 def _show(result: "Result", *, as_json: bool) -> int:
-    shown = json.dumps(result.json(), indent=2, ensure_ascii=False) if as_json else result.text()
+    _print(json.dumps(result.json(), indent=2, ensure_ascii=False) if as_json else _drawn(result))
+    return result.exit_code
+
+
+def _drawn(result: "Result") -> str:
+    """The result for people, as lines of text."""
+    shown = result.text()
     if isinstance(shown, str):
-        _print(shown)
-        return result.exit_code
+        return shown
     from rich.console import Console
 
     console = Console(highlight=False)
     with console.capture() as captured:
         # Not cropped: a line that must not be wrapped, since it will be copied, goes beyond the edge.
         console.print(shown, crop=False)
-    _print("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()))
-    return result.exit_code
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def _show_each(results: "Iterator[Result]", *, as_json: bool) -> None:
+    """Each result in the place of the one before; one after another where stdout is no terminal, a JSON value a line."""
+    if as_json or not sys.stdout.isatty():
+        for result in results:
+            shown = json.dumps(result.json(), ensure_ascii=False) if as_json else f"{_drawn(result)}\n"
+            if not _print(shown):
+                return
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        for result in results:
+            live.update(result.text(), refresh=True)
 
 
 def _print(text: str) -> bool:

@@ -11,6 +11,8 @@ from launcher import __version__
 
 # Less than this of a GPU holds no engine.
 LEAST_SHARE = 0.05
+# Seconds between two looks at the GPUs: what nvidia-smi's users are used to, and more often than memory is taken.
+REFRESH = 2.0
 
 
 @dataclass
@@ -66,7 +68,10 @@ def parser() -> "_Parser":
     _add_model(plan)
     _add_choice(plan)
     _add_on(plan)
-    _verb(verbs, "gpus", "the GPUs here, and who holds their memory")
+    gpus = _verb(verbs, "gpus", "the GPUs here, and who holds their memory")
+    gpus.add_argument(
+        "--watch", nargs="?", type=_seconds, const=REFRESH, metavar="SECONDS", help=f"look again until ^C (every {REFRESH} s)"
+    )
     models = _verb(verbs, "models", "the models there are, and which run here")
     _add_on(models)
     _add_models_verbs(models)
@@ -161,6 +166,12 @@ def _context(text: str) -> int:
 def _share(text: str) -> float:
     if not re.fullmatch(r"0?\.\d{1,3}|1(\.0+)?", text) or float(text) < LEAST_SHARE:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share from {LEAST_SHARE} to 1, such as 0.9")
+    return float(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,5}(\.\d+)?|\.\d+", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds such as 2 or 0.5")
     return float(text)
 
 

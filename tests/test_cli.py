@@ -45,6 +45,8 @@ def launcher(
         pytest.param(["up", "--gpus", "0;1"], "'0;1' is not a list of GPU numbers such as 0,1", id="no GPUs"),
         pytest.param(["up", "--port", "80"], "'80' is not a whole number from 1024 to 65535", id="a port of the system's"),
         pytest.param(["logs", "--lines", "few"], "'few' is not a whole number from 0", id="lines that are no number"),
+        pytest.param(["gpus", "--watch", "often"], "'often' is not a number of seconds such as 2 or 0.5", id="no seconds"),
+        pytest.param(["gpus", "--watch", "0"], "'0' is not a number of seconds", id="no time at all"),
         pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],
 )

@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,54 @@ def test_people_read_it_in_80_columns(tmp_path: Path, words: list[str], lines: l
     shown = [line.rstrip() for line in out.splitlines()]
     for line in lines:
         assert any(line in each for each in shown), out
+
+
+@pytest.mark.parametrize(
+    "ending", [pytest.param(signal.SIGINT, id="interrupted"), pytest.param(signal.SIGTERM, id="terminated")]
+)
+def test_watching_json_is_a_value_a_line_until_it_ends(tmp_path: Path, ending: signal.Signals) -> None:
+    with watching(tmp_path, "--json", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        values = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(ending)
+        assert process.wait(timeout=10) == 0
+    assert [value["gpus"] for value in values] == [[], [], []]
+
+
+def test_watching_into_a_pipe_is_one_picture_after_another_and_ends_with_its_reader(tmp_path: Path) -> None:
+    with watching(tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().decode().rstrip() for _ in range(6)]
+        process.stdout.close()
+        assert process.wait(timeout=10) == 0
+    assert lines[0] == lines[4] == "This machine has no NVIDIA GPU: models run on the CPU."
+    assert lines[3] == ""
+
+
+def test_watching_in_a_terminal_draws_in_place_and_leaves_the_last_picture(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    drawn = b""
+    with watching(tmp_path, stdout=theirs) as process:
+        os.close(theirs)
+        while drawn.count(b"This machine has no") < 3:
+            drawn += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(ours, 65536):
+                drawn += piece
+        assert process.wait(timeout=10) == 0
+    os.close(ours)
+    up, hidden, back = b"\x1b[1A", b"\x1b[?25l", b"\x1b[?25h"
+    assert drawn.startswith(hidden)
+    assert drawn.count(up) >= 2 * 2  # three lines, drawn again at least twice
+    assert drawn.rstrip().endswith(back)
+
+
+def watching(folder: Path, *words: str, stdout: int) -> "subprocess.Popen[bytes]":
+    """`launcher gpus --watch` on a machine without GPUs, ten times a second."""
+    home = {"LAUNCHER_HOME": str(folder / "home"), "HOME": str(folder), "CUDA_VISIBLE_DEVICES": "", "TERM": "xterm"}
+    command = [sys.executable, "-m", "launcher", "gpus", "--watch", "0.1", *words]
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **home}, stdout=stdout)
 
 
 def test_a_command_can_be_copied_whatever_the_width(tmp_path: Path) -> None:
