@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from launcher.plan import Plan
     from launcher.profile_weights import HubWeights, LocalWeights
     from launcher.progress import Progress
+    from launcher.recipe_site import Answer
     from launcher.results import Result
     from launcher.server import ServerSpec
     from launcher.world import Prepared, World
@@ -179,7 +180,7 @@ def _models_add(typed: argparse.Namespace) -> int:
     from launcher.commands import models_add
 
     with _world() as world:
-        result = models_add.run(world, typed.model)
+        result = models_add.run(world, typed.model, with_recipe=typed.recipe)
     return _show(result, as_json=typed.json)
 
 
@@ -255,6 +256,11 @@ def _world() -> Iterator["World"]:
 
         return model_facts.read(weights, progress=progress, env=os.environ)
 
+    def recipe(repo: str) -> "Answer | str":
+        from launcher import recipe_site
+
+        return recipe_site.fetch(repo, env=os.environ)
+
     def expect(plan: "Plan") -> "Prepared":
         from launcher import preparing
 
@@ -275,6 +281,7 @@ def _world() -> Iterator["World"]:
             engines=ENGINES,
             inventory=lambda: _inventory(None),
             facts=facts,
+            recipe=recipe,
             expect=expect,
             prepare=prepare,
             runner=local,

@@ -110,6 +110,11 @@ def _add_models_verbs(models: argparse.ArgumentParser) -> None:
     add = _verb(verbs, "add", "write a profile of your own for a model", json=argparse.SUPPRESS)
     add.set_defaults(verb="models add")
     add.add_argument("model", metavar="ORG/REPO", help="a repository of the hub, or ./FOLDER")
+    add.add_argument(
+        "--recipe",
+        action=argparse.BooleanOptionalAction,
+        help="take parsers, versions and options from recipes.vllm.ai, or fail (default: if there is a recipe)",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

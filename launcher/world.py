@@ -11,6 +11,7 @@ from launcher.home import Home
 from launcher.plan import Plan
 from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.progress import Progress
+from launcher.recipe_site import Answer
 from launcher.runners.base import Runner
 
 
@@ -28,9 +29,9 @@ class World:
     """The doors to everything outside.
 
     `inventory` looks at the hardware each time it is called; `expect` says where a plan's environment and weights will be, and
-    `prepare` brings them there; `facts` reads what a repository or a folder tells of its model; `env` is the user's
-    environment; `user_home` is where agents keep their files and `cwd` where the user stands; `profiles` are the folders of
-    profiles, the user's own last.
+    `prepare` brings them there; `facts` reads what a repository or a folder tells of its model, `recipe` what vLLM's people say
+    of a repository, or why they do not; `env` is the user's environment; `user_home` is where agents keep their files and `cwd`
+    where the user stands; `profiles` are the folders of profiles, the user's own last.
     """
 
     home: Home
@@ -41,6 +42,7 @@ class World:
     engines: Mapping[str, Engine]
     inventory: Callable[[], Inventory]
     facts: Callable[[HubWeights | LocalWeights], Facts]
+    recipe: Callable[[str], Answer | str]
     expect: Callable[[Plan], Prepared]
     prepare: Callable[[Plan, Progress], Prepared]
     runner: Runner

@@ -170,6 +170,8 @@ def test_a_profile_that_was_added_is_there_from_then_on(tmp_path: Path) -> None:
         "name": "my-model",
         "file": str(tmp_path / "home" / "profiles" / "my-model.toml"),
         "hides_shipped": False,
+        "recipe": None,
+        "recipe_reason": "there are none for folders",
     }
     assert json.loads(launcher(tmp_path, "models", "check", added["file"], "--json").stdout)["sound"] is True
     assert json.loads(launcher(tmp_path, "plan", "my-model", "--on", "RTX-4090", "--json").stdout)["fits"] is True

@@ -16,14 +16,15 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "engines.vllm", "engines.vllm_memory",
+        "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
+        "engines.vllm", "engines.vllm_memory",
         "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
-        "wiring.diff", "wiring.records", "staging", "hub", "nvlink", "local_model", "model_facts", "tail",
+        "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
@@ -49,10 +50,11 @@ EFFECTS = {
     "pynvml",
     "huggingface_hub",
     "aiohttp",
+    "httpx",
     "litellm",
 }
 # Reading verbs answer at once: these are imported inside the function that needs them.
-HEAVY = {"huggingface_hub", "litellm", "aiohttp", "rich", "tomlkit", "platformdirs", "pynvml", "uv"}
+HEAVY = {"huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv"}
 
 
 def module_of(path: Path) -> str:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from launcher import catalogue, derive, model_facts, profile
+from launcher import catalogue, derive, model_facts, profile, recipe_site
 from launcher.commands import models, models_add, models_check, models_show
 from launcher.deciding import decide, find
+from launcher.engines import vllm
+from launcher.engines.base import Site
+from launcher.engines.registry import ENGINES
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, GpuProcess, Inventory
 from launcher.plan import Plan
@@ -19,6 +22,8 @@ from launcher.world import World
 from tests.hub_server import Hub, Repository
 from tests.machines_for_tests import machine
 from tests.models_for_tests import coder, safetensors, tiny_folder
+from tests.recipes_for_tests import THOUGHTS, TOOLS, recipe
+from tests.recipes_for_tests import Site as RecipeSite
 from tests.test_weights import hub_env
 from tests.world import little_world
 
@@ -193,6 +198,95 @@ def test_a_profile_that_was_added_says_what_was_derived_and_is_found_by_name_and
         assert find(world, word) == replace(derived, origin="", notes=derived.notes[1:])
     with pytest.raises(LauncherError, match="the profile coder-7b serves org/Coder-7B already"):
         models_add.run(world, "org/Coder-7B")
+
+
+def with_recipes(world: World, site: RecipeSite, hub: Hub, folder: Path) -> World:
+    env = hub_env(folder, hub.url)
+    return replace(
+        world,
+        facts=lambda weights: model_facts.read(weights, progress=Silent(), env=env),
+        recipe=lambda repo: recipe_site.fetch(repo, env={recipe_site.ADDRESS: site.url}),
+        profiles=(*world.profiles, world.home.profiles),
+    )
+
+
+QUANTISED = {
+    **FILES,
+    "config.json": coder(quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]})["config.json"].encode(),
+}
+RECIPE = recipe(
+    "org/Coder-7B",
+    features={"tool_calling": TOOLS, "reasoning": THOUGHTS},
+    variants={
+        "default": {"precision": "bf16"},
+        "fp8": {"precision": "fp8", "model_id": "org/Coder-7B-FP8"},
+        "gone": {"precision": "int4", "model_id": "org/Coder-7B-AWQ"},
+    },
+    hardware_overrides={"blackwell": {"extra_args": ["--moe-backend", "deep_gemm"]}},
+)
+
+
+def test_a_recipe_is_taken_where_there_is_one_and_plans_are_made_with_it(world: World, tmp_path: Path) -> None:
+    repositories = {"org/Coder-7B": Repository(FILES), "org/Coder-7B-FP8": Repository(QUANTISED)}
+    with RecipeSite.of(RECIPE) as site, Hub(repositories) as hub:
+        world = with_recipes(world, site, hub, tmp_path)
+        added = models_add.run(world, "org/Coder-7B")
+        assert added.recipe == f"{site.url}/org/Coder-7B.json"
+        assert added.recipe in str(added.text())
+    made = catalogue.read(added.path)
+    assert (made.tool_parser["vllm"], made.reasoning_parser["vllm"], made.min_version) == (
+        "qwen3_coder",
+        "qwen3",
+        {"vllm": "0.11.0"},
+    )
+    size = len(FILES["model-1.safetensors"]) + len(FILES["model-2.safetensors"])
+    assert [(each.name, each.size) for each in made.variants] == [(name, size) for name in ("bf16", "fp8", "mxfp4")]
+    assert "variant gone (the hub has no repository org/Coder-7B-AWQ, or not for you)" in made.notes[0]
+    for compute, is_there in (((10, 0), True), ((9, 0), False)):
+        plan = decide(
+            replace(world, engines=ENGINES), ServerSpec("coder-7b", variant="fp8"), machine(1, 79.18, compute=compute)
+        )
+        assert isinstance(plan, Plan)
+        assert plan.variant.quantisation is not None
+        argv = vllm.command(plan, Site(Path("python"), Path("weights"), "127.0.0.1", 8400, "")).argv
+        assert ("--moe-backend" in argv) is is_there
+
+
+@pytest.mark.parametrize(
+    ("site", "with_recipe", "reason"),
+    [
+        pytest.param(RecipeSite.of(RECIPE), False, "it was not asked for", id="it is not wanted"),
+        pytest.param(RecipeSite.of(), None, "has none for org/Coder-7B", id="there is none"),
+        pytest.param(RecipeSite.of(RECIPE, status=500), None, "cannot be asked", id="its site is broken"),
+        pytest.param(
+            RecipeSite.of({**RECIPE, "meta": {"tasks": ["omni"]}}), None, "writes text", id="it is for something else"
+        ),
+    ],
+)
+def test_without_a_recipe_all_is_derived_and_it_says_why(
+    world: World, tmp_path: Path, *, site: RecipeSite, with_recipe: bool | None, reason: str
+) -> None:
+    with site, Hub({"org/Coder-7B": Repository(FILES)}) as hub:
+        added = models_add.run(with_recipes(world, site, hub, tmp_path), "org/Coder-7B", with_recipe=with_recipe)
+    assert (added.recipe, catalogue.read(added.path).source) == ("", "config.json of org/Coder-7B")
+    assert reason in added.reason
+    assert f"No recipe of vLLM's was used: {added.reason}." in str(added.text())
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        pytest.param("org/Coder-7B", "there is no recipe to use: .* has none for org/Coder-7B", id="a repository without one"),
+        pytest.param("./mine", "there is no recipe to use: there are none for folders", id="a folder"),
+    ],
+)
+def test_a_recipe_that_was_asked_for_must_be_there(world: World, tmp_path: Path, reference: str, message: str) -> None:
+    tiny_folder(world.cwd / "mine")
+    with RecipeSite.of() as site, Hub({"org/Coder-7B": Repository(FILES)}) as hub:
+        world = with_recipes(world, site, hub, tmp_path)
+        with pytest.raises(LauncherError, match=message):
+            models_add.run(world, reference, with_recipe=True)
+    assert not world.home.profiles.exists()
 
 
 def test_a_folder_can_be_added_once(world: World) -> None:
