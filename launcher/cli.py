@@ -88,6 +88,7 @@ def _up(typed: argparse.Namespace) -> int:
         config_file=typed.config_file,
         register_only=typed.register_only,
         port=typed.port,
+        spare=typed.spare,
     )
     if typed.dry_run:
         with _world() as world:

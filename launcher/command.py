@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to execute. `env` is added to the environment; `secrets` too, but is never shown, logged or kept in a state file."""
+    """What to execute. `env` is added to the environment; `secrets` too, but is never shown, logged or kept in a state file.
+
+    `imports` are the modules of a Python program that take long to import and do nothing else: a spare may import them ahead.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    imports: tuple[str, ...] = ()
 
     def shell(self, separator: str = " ") -> str:
         """The command as a shell would understand it, every secret masked; `separator` stands before each of its options."""

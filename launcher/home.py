@@ -73,6 +73,11 @@ class Home:
         return self.root / "wired"
 
     @property
+    def spares(self) -> Path:
+        """The pipe and the record of a warm spare."""
+        return self.root / "spare"
+
+    @property
     def openhands_config(self) -> Path:
         """A config.toml of our own, for an OpenHands that has none."""
         return self.root / "openhands" / "config.toml"

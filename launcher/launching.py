@@ -15,6 +15,7 @@ from launcher.home import Home
 from launcher.plan import Plan
 from launcher.probe import Proof
 from launcher.progress import Progress
+from launcher.runners import spares
 from launcher.runners.base import Handle, Runner
 from launcher.server import Server, ServerSpec, State
 from launcher.tail import Tail
@@ -66,11 +67,14 @@ def launch(what: Launch) -> Proven:
     _rotate(what.log)
     command = what.engine.command(what.plan, what.site)
     what.progress.phase("engine")
+    spare = spares.find(what.home, command)
     # Recorded before it runs: whatever happens from here on, the server's id finds its processes.
-    handle = Handle(pid=0, started=0.0, server_id=str(uuid.uuid4()), environment=what.environment)
+    server_id = spare.handle.server_id if spare else str(uuid.uuid4())
+    handle = Handle(pid=0, started=0.0, server_id=server_id, environment=what.environment)
     server = _announced(what, handle)
     try:
-        handle = what.runner.start(command, log=what.log, server_id=handle.server_id, environment=what.environment)
+        given = spares.give(what.home, spare, command, log=what.log) if spare else None
+        handle = given or what.runner.start(command, log=what.log, server_id=server_id, environment=what.environment)
         server = replace(server, handle=handle)
         store.see(what.home, server)
         _wait_until_ready(what, handle)

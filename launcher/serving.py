@@ -11,6 +11,7 @@ from launcher.errors import LauncherError
 from launcher.gpu import Inventory
 from launcher.launching import Launch, Proven, launch, stop
 from launcher.plan import Plan
+from launcher.runners import spares
 from launcher.server import Server, ServerSpec
 from launcher.world import World
 
@@ -30,20 +31,36 @@ def running_now(world: World) -> Server | None:
 def plan_now(world: World, spec: ServerSpec, running: Server | None) -> Plan:
     """The plan on this machine as it is once the server that runs now has made room."""
     inventory = world.inventory()
-    if running and running.handle:
-        pids = world.runner.processes(running.handle)
-        inventory = inventory.without(set(pids), processes.resident(pids), dict.fromkeys(running.gpus, running.claim))
+    spare = spares.kept(world.home)
+    handles = [each.handle for each in (running, spare) if each and each.handle]
+    if handles:
+        pids = [pid for handle in handles for pid in world.runner.processes(handle)]
+        claims = dict.fromkeys(running.gpus, running.claim) if running else {}
+        inventory = inventory.without(set(pids), processes.resident(pids), claims)
     outcome = decide(world, spec, inventory)
     if isinstance(outcome, Plan):
         return outcome
     raise refusal(outcome)
 
 
-def serve(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, running: Server | None) -> Proven:
-    """Prepare everything, make room, start and prove; if that fails, what ran before comes back."""
+def serve(
+    world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str, running: Server | None, spare: bool = False
+) -> Proven:
+    """Prepare everything, make room, start and prove; if that fails, what ran before comes back.
+
+    `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
+    """
     what = _prepare(world, spec, plan, port=port, key=key)
+    proven = _started(world, what, running)
+    if spare and world.inventory().ram.available >= spares.SIZE + spares.RESERVE:
+        spares.make(world.home, what.engine.command(plan, what.site), environment=what.environment)
+    return proven
+
+
+def _started(world: World, what: Launch, running: Server | None) -> Proven:
     if running is None:
         return launch(what)
+    spec, plan, key = what.spec, what.plan, what.site.api_key
     reason = "it is started anew" if running.name == spec.model else f"{spec.model} takes its place"
     world.progress.say(f"{running.name} is stopped: {reason}")
     stop(world, running)

@@ -50,6 +50,12 @@ def parser() -> "_Parser":
     up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
     up.add_argument("--no-wire", action="store_true", help="write no agent's files")
     up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
+    up.add_argument(
+        "--spare",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep a process with the engine's imports done for the next start (default: if memory allows)",
+    )
     up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
     up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")

@@ -23,7 +23,7 @@ LAYERS = (
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
-        "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
+        "runners.spares", "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
@@ -35,7 +35,7 @@ LAYERS = (
 )  # fmt: skip
 
 # Run by an engine's interpreter, never imported.
-SCRIPTS = {"conversion"}
+SCRIPTS = {"conversion", "runners.spare"}
 
 # Values and decisions are computed: nothing in them may touch the machine.
 PURE = {"words", "values", "protocols", "decisions", "registries"}

@@ -10,6 +10,7 @@ from launcher import lock, store
 from launcher.errors import LauncherError
 from launcher.launching import stop
 from launcher.lock import Holder
+from launcher.runners import spares
 from launcher.server import Server
 from launcher.world import World
 
@@ -46,6 +47,9 @@ def run(world: World, name: str | None) -> DownResult:
         servers, damaged = store.look(world.home)
         names = _known(servers, name)
         stopped = tuple(server.name for server in servers if server.name in names and stop(world, server))
+        if not any(server.handle for server in store.look(world.home)[0]):
+            # It waits for the next of several servers, not for another day.
+            spares.end(world.home)
     if damaged:
         raise damaged[0]
     return DownResult(stopped)

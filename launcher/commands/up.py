@@ -17,6 +17,7 @@ from launcher.fitting import AGENT_CONTEXT
 from launcher.launching import Proven, stop
 from launcher.llm import LLMConfig
 from launcher.plan import Plan
+from launcher.runners import spares
 from launcher.server import Server, ServerSpec, serves, state_now
 from launcher.serving import plan_now, running_now, serve
 from launcher.stopwatch import Stopwatch
@@ -28,13 +29,17 @@ from launcher.world import World
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired."""
+    """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired.
+
+    `spare` as in serving.serve.
+    """
 
     spec: ServerSpec
     targets: Mapping[str, Target] = field(default_factory=dict)
     config_file: Path | None = None
     register_only: bool = False
     port: int | None = None
+    spare: bool = True
 
 
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
@@ -63,7 +68,12 @@ def run(world: World, request: UpRequest) -> UpResult:
         world.progress.update(f"for `{holder.command}` (pid {holder.pid}), which is at work")
 
     with lock.acquire(world.home.lock, words, waiting=wait, timeout=None):
-        return _up(world, request)
+        try:
+            return _up(world, request)
+        except BaseException:
+            if not any(server.handle for server in store.look(world.home)[0]):
+                spares.end(world.home)
+            raise
 
 
 def stay(world: World, name: str, show: Callable[[], None]) -> None:
@@ -102,7 +112,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
     _refuse_faults(_propose(world, request, plan, expected))
     if running and (proven := _still_good(world, asked, running, expected)):
         return _told(world, request, plan, proven, watch, replaced="", already=True)
-    proven = serve(world, spec, plan, port=port, key=key, running=running)
+    proven = serve(world, spec, plan, port=port, key=key, running=running, spare=request.spare)
     try:
         store.want(world.home, spec)
         store.keep_port(world.home, port)

@@ -19,6 +19,7 @@ NAME = "vllm"
 VERSION = "0.32.0"
 # Only Python 3.11 has the CPU build of PyTorch everywhere that we looked.
 PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
+PROGRAM = "vllm.entrypoints.openai.api_server"
 READY_PATH = "/health"
 # PyTorch 2.13 for CUDA 13 begins with Turing: CUDA 13 has no compiler for what came before.
 COMPUTE = (7, 5)
@@ -68,7 +69,7 @@ def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
 def command(plan: Plan, site: Site) -> Command:
     """Start the API server as a module: the CPU build's package has another name, which the `vllm` script trips over."""
     argv = [
-        *(str(site.python), "-m", "vllm.entrypoints.openai.api_server"),
+        *(str(site.python), "-I", "-m", PROGRAM),
         *("--model", str(site.weights), "--served-model-name", plan.profile.name),
         *("--host", site.host, "--port", str(site.port)),
         *("--max-model-len", str(plan.context)),
@@ -88,7 +89,7 @@ def command(plan: Plan, site: Site) -> Command:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in plan.gpus)
     else:
         env["VLLM_TARGET_DEVICE"] = "cpu"
-    return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key})
+    return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=(PROGRAM,))
 
 
 def phase(line: str) -> str | None:

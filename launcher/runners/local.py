@@ -85,7 +85,7 @@ def stop(handle: Handle, *, grace: float) -> None:
 
 
 def _spawn(argv: tuple[str, ...], variables: Mapping[str, str], *, log: Path, environment: Path) -> subprocess.Popen[bytes]:
-    output = _open_log(log)
+    output = open_log(log)
     try:
         return subprocess.Popen(
             argv,
@@ -103,7 +103,8 @@ def _spawn(argv: tuple[str, ...], variables: Mapping[str, str], *, log: Path, en
         os.close(output)
 
 
-def _open_log(log: Path) -> int:
+def open_log(log: Path) -> int:
+    """The log, opened to append to it, for this user alone; raises LauncherError."""
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -37,7 +37,7 @@ def options(plan: Plan) -> dict[str, str]:
 
 def test_on_a_cpu_the_kv_cache_is_sized_explicitly() -> None:
     plan = planned("smollm2-135m", machine(ram=16))
-    assert vllm.command(plan, SITE).argv[:3] == ("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server")
+    assert vllm.command(plan, SITE).argv[:4] == ("/env/bin/python", "-I", "-m", vllm.PROGRAM)
     assert options(plan) == {
         "--model": "/weights/model",
         "--served-model-name": "smollm2-135m",

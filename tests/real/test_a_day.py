@@ -17,6 +17,7 @@ import pytest
 
 from launcher import ports, store
 from launcher.home import Home
+from launcher.runners import spares
 from launcher.runners.base import Handle
 from tests.real.conftest import Machine
 
@@ -167,13 +168,16 @@ def test_an_engine_that_was_killed_leaves_orphans_and_the_next_up_ends_them(mach
     os.kill(handle.pid, signal.SIGKILL)
     time.sleep(1)
     assert row_of(machine)["state"] == "failed"
-    orphans = set(left_over(handle))
+    spare = spares.kept(Home(machine.home))
+    assert spare
+    orphans = set(left_over(handle)) - {spare.handle.pid}
     assert orphans
     again = machine.json("up")
     assert not again["already"]
     # Everything was there already: the environment and the weights took no time.
     assert again["seconds"]["environment"] + again["seconds"]["weights"] < 5
     assert not {pid for pid in orphans if psutil.pid_exists(pid)}
+    assert handle_of(machine).pid == spare.handle.pid, "the spare became the server"
 
 
 @pytest.mark.usefixtures("up")

@@ -1,0 +1,166 @@
+"""A real spare: it imports, waits, and becomes what it is told to."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.command import Command
+from launcher.home import Home
+from launcher.runners import local, spares
+from launcher.runners.base import Handle
+
+PROGRAM = """
+import os, sys, colorsys
+when = "before" if "colorsys" in BEFORE else "now"
+print("imported", when, *sys.argv[1:], os.environ.get("SECRET"), os.getpid(), flush=True)
+"""
+MINE = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path / "launcher").make()
+    yield made
+    spares.end(made)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nBEFORE = set(sys.modules)\n" + PROGRAM)
+    argv = (sys.executable, "-I", str(program), "--port", "1")
+    return Command(argv, env={"ENGINE": "1"}, secrets={"SECRET": "sk-1"}, imports=("colorsys",))
+
+
+def made(home: Home, command: Command) -> spares.Spare:
+    spares.make(home, command, environment=Path(sys.prefix), inherited=MINE)
+    found = spares.find(home, command, inherited=MINE)
+    assert found
+    return found
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def said(log: Path) -> str:
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    return log.read_text()
+
+
+def test_a_spare_becomes_the_program_it_is_told_to(home: Home, command: Command, tmp_path: Path) -> None:
+    spare = made(home, command)
+    handle = spares.give(home, spare, command, log=tmp_path / "log", inherited=MINE)
+    assert handle == spare.handle
+    assert said(tmp_path / "log") == f"imported before --port 1 sk-1 {handle.pid}\n"
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+    assert spares.find(home, command, inherited=MINE) is None
+    until(lambda: not list(home.spares.glob("*.orders")))
+
+
+def test_its_key_stands_nowhere_where_others_look(home: Home, command: Command, tmp_path: Path) -> None:
+    slow = Command((*command.argv[:3], "--port", "2"), command.env, command.secrets, command.imports)
+    Path(command.argv[2]).write_text("import sys, time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    handle = spares.give(home, made(home, slow), slow, log=tmp_path / "log", inherited=MINE)
+    assert handle
+    said(tmp_path / "log")
+    kernel = Path(f"/proc/{handle.pid}")
+    assert b"sk-1" not in (kernel / "environ").read_bytes() + (kernel / "cmdline").read_bytes()
+    assert handle.server_id.encode() in (kernel / "environ").read_bytes()
+    local.stop(handle, grace=0)
+
+
+@pytest.mark.parametrize(
+    ("other", "variables"),
+    [
+        pytest.param({"env": {"ENGINE": "2"}}, {}, id="the engine's own variables differ"),
+        pytest.param({"imports": ("string",)}, {}, id="another program"),
+        pytest.param({"imports": ()}, {}, id="a program that has nothing to import ahead"),
+        pytest.param({}, {"VLLM_LOGGING_LEVEL": "DEBUG"}, id="the user has set a variable since"),
+    ],
+)
+def test_a_spare_serves_only_what_it_was_made_for(
+    home: Home, command: Command, other: dict[str, object], variables: dict[str, str]
+) -> None:
+    made(home, command)
+    parts = {"argv": command.argv, "env": command.env, "secrets": command.secrets, "imports": command.imports}
+    assert spares.find(home, Command(**{**parts, **other}), inherited={**MINE, **variables}) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"TERM": "vt100", "COLUMNS": "80"}, id="another terminal"),
+        pytest.param({"SSH_CONNECTION": "10.0.0.1"}, id="another way in"),
+        pytest.param({"LAUNCHER_HOME": "/elsewhere"}, id="a variable of our own, which engines do not get"),
+    ],
+)
+def test_where_a_person_sits_makes_no_difference(home: Home, command: Command, change: dict[str, str]) -> None:
+    made(home, command)
+    assert spares.find(home, command, inherited={**MINE, **change})
+
+
+def test_gpus_are_chosen_when_it_becomes_a_server(home: Home, command: Command) -> None:
+    made(home, command)
+    on_another = Command(command.argv, {**command.env, "CUDA_VISIBLE_DEVICES": "GPU-1"}, command.secrets, command.imports)
+    assert spares.find(home, on_another, inherited=MINE)
+
+
+def test_a_second_one_is_not_made(home: Home, command: Command) -> None:
+    first = made(home, command)
+    assert made(home, command) == first
+
+
+def test_another_one_takes_its_place(home: Home, command: Command) -> None:
+    first = made(home, command)
+    second = made(home, Command(command.argv, {"ENGINE": "2"}, command.secrets, command.imports))
+    assert not local.alive(first.handle)
+    assert local.alive(second.handle)
+
+
+def test_a_dead_one_is_not_found_and_gives_nothing(home: Home, command: Command, tmp_path: Path) -> None:
+    spare = made(home, command)
+    local.stop(spare.handle, grace=0)
+    assert spares.find(home, command, inherited=MINE) is None
+    assert spares.give(home, spare, command, log=tmp_path / "log", inherited=MINE) is None
+
+
+def test_what_cannot_be_imported_fails_where_the_server_would(home: Home, command: Command, tmp_path: Path) -> None:
+    Path(command.argv[2]).write_text("import no_such_module\n")
+    broken = Command(command.argv, command.env, command.secrets, ("no_such_module",))
+    spares.give(home, made(home, broken), broken, log=tmp_path / "log", inherited=MINE)
+    until(lambda: "No module named 'no_such_module'" in (tmp_path / "log").read_text())
+
+
+def test_it_ends_when_nothing_needs_it(home: Home, command: Command) -> None:
+    spare = made(home, command)
+    assert spares.end(home)
+    assert not local.alive(spare.handle)
+    assert not list(home.spares.iterdir())
+    assert not spares.end(home)
+
+
+def test_one_whose_start_was_cut_short_is_found_by_its_id(home: Home, command: Command) -> None:
+    spare = made(home, command)
+    record = home.spares / "spare.json"
+    record.write_text(record.read_text().replace(f'"pid": {spare.handle.pid}', '"pid": 0'))
+    assert spares.kept(home) == spares.Spare(
+        Handle(0, spare.handle.started, spare.handle.server_id, spare.handle.environment), spare.orders, spare.fits
+    )
+    assert spares.end(home)
+    assert not local.alive(spare.handle)
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param("", id="empty"), pytest.param("{}", id="another's"), pytest.param("[1]", id="a list")]
+)
+def test_a_record_that_cannot_be_read_is_none(home: Home, text: str) -> None:
+    home.spares.mkdir()
+    (home.spares / "spare.json").write_text(text)
+    assert spares.kept(home) is None
