@@ -28,7 +28,7 @@ def load(folders: Sequence[Path], name: str) -> Profile:
     known = paths(folders)
     if name not in known:
         closest = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
-        hint = f"closest: {', '.join(closest)}" if closest else f"known: {', '.join(known)}"
+        hint = f"closest: {', '.join(closest)}" if closest else "`launcher models` lists those that are known"
         raise LauncherError(f"there is no model called {name!r}", hint=f"{hint}; or ORGANISATION/MODEL of the hub, or ./FOLDER")
     return read(known[name])
 

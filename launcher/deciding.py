@@ -1,6 +1,7 @@
 """Which plan a person's words mean on a machine: the model that is named or the best that suits, and why not."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from launcher.world import World
 
 # Machines that people have or rent, the smallest first: what an agent's model would need, if this one is too small for it.
 _LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB", "4xA100-80GB", "8xH100-80GB", "8xH200", "8xB300")
+# What `up` without a name chooses among, of the shipped ones: OpenHands' own coder, and the model that needs no hub. The
+# largest of all would be one that nobody asked for: hundreds of gigabytes on a large machine, and a hub on one without a GPU.
+_UNASKED = frozenset({"openhands-lm-32b", "smollm2-135m"})
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -47,13 +51,20 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         profile = find(world, reference)
         _refuse_variant(profile, spec.variant)
         return planner.plan(profile, inventory, world.engines, wish)
-    profiles = catalogue.load_all(world.profiles)
-    best = planner.choose(profiles.values(), inventory, world.engines, wish)
+    profiles = _unasked(world)
+    best = planner.choose(profiles, inventory, world.engines, wish)
     if best is None:
         # Every profile's reasons would be a page: the smallest model's tell what is missing.
-        smallest = min(profiles.values(), key=lambda profile: profile.architecture.parameters)
+        smallest = min(profiles, key=lambda profile: profile.architecture.parameters)
         return planner.plan(smallest, inventory, world.engines, wish)
     return best
+
+
+def _unasked(world: World) -> Sequence[Profile]:
+    """The profiles that may be served unasked: some of the shipped ones, and all of the user's own."""
+    found = catalogue.paths(world.profiles)
+    own = (path for name, path in found.items() if name in _UNASKED or path.parent != catalogue.shipped())
+    return [catalogue.read(path) for path in own]
 
 
 def _refuse_variant(profile: Profile, variant: str | None) -> None:
@@ -149,10 +160,10 @@ def smallest_machine(world: World, profile: Profile) -> str | None:
 
 def with_a_gpu(world: World) -> str:
     """What the smallest GPU that carries an agent's model would bring, in a sentence."""
-    profiles = catalogue.load_all(world.profiles)
+    profiles = _unasked(world)
     for machine in _LADDER:
         inventory = inventory_on(machine)
-        best = planner.choose(profiles.values(), inventory, world.engines)
+        best = planner.choose(profiles, inventory, world.engines)
         if best and best.context >= fitting.AGENT_CONTEXT:
             return (
                 f"With a GPU such as {machine.replace('-', ' ', 1)} this command serves {best.profile.name} "

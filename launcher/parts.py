@@ -15,6 +15,16 @@ _UNGATED = frozenset({"falcon", "gpt2", "gpt_bigcode", "gpt_neox", "mpt", "nemot
 # Norms before and after both halves of a layer.
 _SANDWICHED = ("gemma2", "gemma3", "gemma4")
 _UNGATED_ACTIVATIONS = frozenset({"relu2", "gelu_new"})
+# What the experts that every token goes through are called: their size together, or their number (Step's: share_expert_dim).
+_SHARED_SIZES = (
+    "shared_expert_intermediate_size",
+    "moe_shared_expert_intermediate_size",
+    "shared_intermediate_size",
+    "share_expert_dim",
+)
+# The first layer with experts (ERNIE 4.5 names the last one too: moe_layer_end_index).
+_FIRST_EXPERTS = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
+_SHARED_NUMBERS = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +126,16 @@ def _layer(decoder: _Decoder, layer: int) -> Iterator[Part]:
     if _has_mlp(decoder, layer, expert=expert):
         matrices = 2 if _ungated(text) else 3
         name = f"model.layers.{layer}.mlp"
-        yield Part("mlp", matrices * text["hidden_size"] * dense_size(text), modules=(f"{name}.gate_proj", f"{name}.down_proj"))
+        size = dense_size(text) * (2 if text.get("use_double_wide_mlp") and _shares_cache(decoder, layer) else 1)
+        yield Part("mlp", matrices * text["hidden_size"] * size, modules=(f"{name}.gate_proj", f"{name}.down_proj"))
     norms = 1 if decoder.apart else 4 if str(text.get("model_type", "")).startswith(_SANDWICHED) else 2
     yield Part("norm", norms * text["hidden_size"], WHOLE)
     yield from _side_inputs(text)
+
+
+def _shares_cache(decoder: _Decoder, layer: int) -> bool:
+    """Whether a layer reads an earlier one's keys and values (Gemma 3n and Gemma 4 E; there MLPs can be twice as wide)."""
+    return layer >= len(decoder.kinds) - int(decoder.text.get("num_kv_shared_layers") or 0)
 
 
 def _has_mlp(decoder: _Decoder, layer: int, *, expert: bool) -> bool:
@@ -154,8 +170,9 @@ def _listed_experts(text: Mapping[str, Any], layer: int) -> bool | None:
 def _stepped_experts(text: Mapping[str, Any], layer: int) -> bool:
     # Laguna's first layer is dense unless its config says otherwise (transformers, configuration_laguna.py).
     implied = 1 if text.get("model_type") == "laguna" else 0
-    first = int(text.get("first_k_dense_replace") or text.get("num_dense_layers") or implied)
-    if layer < first or layer in (text.get("mlp_only_layers") or ()):
+    first = int(next((text[key] for key in _FIRST_EXPERTS if text.get(key)), implied))
+    last = text.get("moe_layer_end_index")
+    if layer < first or (isinstance(last, int) and layer > last >= 0) or layer in (text.get("mlp_only_layers") or ()):
         return False
     step = int(text.get("decoder_sparse_step") or text.get("interleave_moe_layer_step") or 1)
     period, offset = int(text.get("expert_layer_period") or 1), int(text.get("expert_layer_offset") or 0)
@@ -172,7 +189,8 @@ def _experts(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
     """All routed experts of a layer (all are resident), those that every token goes through, and the router."""
     hidden, size, number = int(text["hidden_size"]), expert_size(text), experts(text)
     matrices = 2 if _ungated(text) else 3
-    name = f"model.layers.{layer}.mlp"
+    # Gemma 4's lie beside its MLP.
+    name = f"model.layers.{layer}" + ("" if str(text.get("model_type", "")).startswith("gemma4") else ".mlp")
     # The larger models of Nemotron 3 and Kimi K3 project to a latent before their experts, and back.
     inner = int(text.get("moe_latent_size") or text.get("routed_expert_hidden_size") or hidden)
     yield Part(
@@ -186,10 +204,10 @@ def _experts(text: Mapping[str, Any], layer: int) -> Iterator[Part]:
 
 
 def _shared_size(text: Mapping[str, Any], size: int) -> int:
-    for key in ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size"):
+    for key in _SHARED_SIZES:
         if text.get(key):
             return int(text[key]) * (int(text.get("n_shared_experts") or 1) if key.startswith("moe") else 1)
-    number = text.get("n_shared_experts") or text.get("num_shared_experts") or text.get("num_shared_expert") or 0
+    number = next((text[key] for key in _SHARED_NUMBERS if text.get(key)), 0)
     number = max(number, default=0) if isinstance(number, list) else number
     if str(text.get("model_type", "")).startswith("llama4"):
         number = 1
@@ -203,13 +221,14 @@ def _attention(decoder: _Decoder, layer: int) -> Iterator[Part]:
     kv_heads, key, value = layers.head_sizes(text, kind)
     each = text.get("num_attention_heads_per_layer")
     heads = int(each[layer] if isinstance(each, list) and layer < len(each) else text["num_attention_heads"])
-    heads = int(text.get("swa_num_attention_heads") or heads) if kind == layers.SLIDING else heads
+    other = text.get("attention_other_setting")  # Step 3.5
+    told = other.get("num_attention_heads") if isinstance(other, Mapping) else text.get("swa_num_attention_heads")
+    heads = int(told or heads) if kind == layers.SLIDING else heads
     gate = 2 if text.get("attn_output_gate", str(text.get("model_type", "")).startswith(("qwen3_next", "qwen3_5"))) else 1
     name = f"model.layers.{layer}.self_attn"
     yield Part("attention", hidden * heads * (gate * key + value), modules=(f"{name}.q_proj", f"{name}.o_proj"))
     same = kind == layers.FULL and text.get("attention_k_eq_v")
-    shared = layer >= len(decoder.kinds) - int(text.get("num_kv_shared_layers") or 0)
-    if not shared:
+    if not _shares_cache(decoder, layer):
         yield Part("attention", hidden * kv_heads * (key + (0 if same else value)), kv_heads, (f"{name}.k_proj",))
     if has_bias(text):
         yield Part("norm", heads * key + kv_heads * (key + value), WHOLE)
@@ -332,10 +351,21 @@ def _drafts(decoder: _Decoder) -> Iterator[Part]:
 
 
 def _towers(text: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Part]:
-    """A vision tower: transformer layers, patches, and a projector to the decoder (usual shapes; 16 bits)."""
-    vision = config.get("vision_config")
-    if not isinstance(vision, Mapping) or not (hidden := int(vision.get("hidden_size") or vision.get("embed_dim") or 0)):
+    """A vision tower: transformer layers, patches, and a projector to the decoder (usual shapes; 16 bits). One for sound."""
+    vision, audio = config.get("vision_config"), config.get("audio_config")
+    if isinstance(audio, Mapping) and audio.get("hidden_size") and audio.get("num_hidden_layers"):
+        # A conformer layer: two MLPs four times as wide, attention with positions, a gated convolution (Gemma 4).
+        yield Part("vision", int(audio["num_hidden_layers"]) * 24 * int(audio["hidden_size"]) ** 2)
+    if not isinstance(vision, Mapping):
         return
+    # Kimi's names begin with vt_.
+    facts = {key.removeprefix("vt_"): value for key, value in vision.items()}
+    if hidden := int(facts.get("hidden_size") or facts.get("embed_dim") or 0):
+        yield Part("vision", _eyes(facts, hidden, int(text["hidden_size"])))
+
+
+def _eyes(vision: Mapping[str, Any], hidden: int, decoder: int) -> int:
+    """Elements of a vision tower `hidden` wide, and of its projector to a decoder's width."""
     depth = int(vision.get("num_hidden_layers") or vision.get("depth") or vision.get("num_layers") or 0)
     ratio = float(vision.get("mlp_ratio") or 4)
     between = int(vision.get("intermediate_size") or hidden * ratio)
@@ -343,5 +373,5 @@ def _towers(text: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Part
     patch = vision.get("patch_size") or 14
     side = int(patch if isinstance(patch, int) else max(patch))
     merged = int(vision.get("spatial_merge_size") or 1) ** 2 * hidden
-    projector = merged * merged + merged * int(text["hidden_size"]) if merged > hidden else hidden * int(text["hidden_size"])
-    yield Part("vision", depth * (4 * hidden**2 + gate * hidden * between) + 3 * side**2 * hidden + projector)
+    projector = merged * merged + merged * decoder if merged > hidden else hidden * decoder
+    return depth * (4 * hidden**2 + gate * hidden * between) + 3 * side**2 * hidden + projector

