@@ -11,6 +11,7 @@ import pytest
 
 from launcher import architecture, catalogue, memory, planner
 from launcher.engines.registry import ENGINES
+from launcher.plan import Wish
 from tests.machines_for_tests import machine
 
 CONFIGS = json.loads((Path(__file__).parent / "measurements" / "configs.json").read_text())
@@ -45,7 +46,7 @@ def facts(name: str, periods: int) -> dict[str, Any]:
 def plans(name: str, periods: int) -> Callable[[], object]:
     model = architecture.read(facts(name, periods), where=name)
     profile = replace(OPENHANDS, architecture=model, yarn_factor=1.0)
-    return lambda: planner.plan(profile, EIGHT, ENGINES)
+    return lambda: planner.plan(profile, EIGHT, ENGINES, Wish(tensor=8, pipeline=1, variant="mxfp4"))
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ SECRETIVE = GpuProcess(9, "VLLM::EngineCore", 0)
 @pytest.mark.parametrize(
     ("inventory", "group", "more"),
     [
-        pytest.param(machine(1, 79.18), "now", {"variant": "bf16", "context": 32_768}, id="a large GPU"),
+        pytest.param(machine(1, 79.18), "now", {"variant": "fp8", "context": 78_848}, id="a large GPU"),
         pytest.param(
             taken(machine(1, 79.18), DESKTOP, TRAINING),
             "now",
