@@ -110,8 +110,8 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Elements of all that is loaded: draft heads apart, and without what an engine keeps twice."""
-        return sum(part.elements for part in self.parts if not part.draft and part.kind != "absorbed")
+        """Elements of all that lies in its files, draft heads apart."""
+        return sum(part.elements for part in self.parts if not part.draft and part.kind not in parts.MADE)
 
     @property
     def kind(self) -> str:

@@ -9,7 +9,7 @@ import math
 from launcher.architecture import Architecture
 from launcher.gpu import GIB
 from launcher.layers import Attention, Latent, Stage, State
-from launcher.parts import Part
+from launcher.parts import MADE, Part
 from launcher.quantisation import PRECISIONS, Quantisation
 
 # Bits of one quantised element, scales included.
@@ -42,7 +42,14 @@ def weights(
     if files is None:
         return round(counted)
     stored = architecture.quantisation or PRECISIONS["bf16" if architecture.element_bytes == SIXTEEN_BIT else "fp32"]
-    return round(counted * files / _bytes(architecture, stored, 1, drafts=True, engine=False))
+    made = _made(architecture, tensor)
+    return round((counted - made) * files / _bytes(architecture, stored, 1, drafts=True, engine=False) + made)
+
+
+def _made(architecture: Architecture, tensor: int) -> float:
+    """Bytes of what an engine makes while loading, in 16 bits, whatever the files are in."""
+    made = (part for part in architecture.parts if part.kind in MADE and not part.draft)
+    return sum(part.elements * SIXTEEN_BIT / min(tensor, part.shards) for part in made)
 
 
 def _bytes(
@@ -54,10 +61,10 @@ def _bytes(
     engine: bool = True,
     stage: Stage | None = None,
 ) -> float:
-    """Bytes of all parts; without `engine` as they lie in files: nothing twice, nothing padded."""
+    """Bytes of all parts; without `engine` as they lie in files: nothing made, nothing padded."""
     total = 0.0
     for part in architecture.parts:
-        if (part.draft and not drafts) or (part.kind == "absorbed" and not engine):
+        if (part.draft and not drafts) or (part.kind in MADE and not engine):
             continue
         number = (len(part.layers) or 1) if stage is None else _held(part, stage, tied=architecture.tied_embeddings)
         if not number:

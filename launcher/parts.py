@@ -9,6 +9,8 @@ from launcher import layers
 
 # A part that splits over any number of ranks, and one that each rank holds whole.
 ANY, WHOLE = 1 << 30, 1
+# What engines make while they load: it lies in no file.
+MADE = frozenset({"absorbed", "rotary"})
 # Decoders with two matrices in an MLP, not three (no gate); the others of that kind say so by their activation.
 _UNGATED = frozenset({"falcon", "gpt2", "gpt_bigcode", "gpt_neox", "mpt", "nemotron", "nemotron_h", "opt", "phi", "starcoder2"})
 # Norms before and after both halves of a layer.
@@ -353,6 +355,25 @@ def _ends(text: Mapping[str, Any], *, tied: bool) -> Iterator[Part]:
     if not tied:
         yield Part("head", vocab * hidden, modules=("lm_head",))
     yield Part("norm", hidden, WHOLE)
+    yield Part("rotary", _rotary(text), WHOLE)
+
+
+def _rotary(text: Mapping[str, Any]) -> int:
+    """Elements of the tables of sines and cosines for all positions, made while loading: 2.5 GiB for ten million (Llama 4).
+
+    Source: vllm, model_executor/layers/rotary_embedding/base.py (cos_sin_cache, in the model's dtype). Gemma has one for its
+    windows and one for what sees all.
+    """
+    share = float(text.get("partial_rotary_factor") or 1)
+    latent = layers.latent_width(text) or text.get("q_lora_rank")
+    if latent:
+        width = float(text.get("qk_rope_head_dim") or 0)
+    else:
+        which = set(layers.kinds(text)) & layers.ATTENDING
+        apart = str(text.get("model_type", "")).startswith(("gemma3", "gemma4"))
+        kinds = sorted(which) if apart else sorted(which)[:1]
+        width = share * sum(layers.head_sizes(text, kind)[1] for kind in kinds)
+    return round(int(text["max_position_embeddings"]) * width)
 
 
 def _drafts(decoder: _Decoder) -> Iterator[Part]:

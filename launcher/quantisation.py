@@ -10,7 +10,7 @@ from typing import Any
 
 SIXTEEN = 16.0
 # What no method quantises: engines gather from embeddings, and routers and norms are too small and too sensitive.
-NEVER = frozenset({"embedding", "norm", "router", "vision", "convolution"})
+NEVER = frozenset({"embedding", "norm", "router", "vision", "convolution", "rotary"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ def _ignored_share(ignored: tuple[str, ...], modules: tuple[str, ...], layers: t
 @lru_cache(maxsize=128)
 def _sorted(ignored: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
     """Entries that are a module or a part of a path, and those that are a regular expression ("re:...") or a glob."""
+    # Models with more than text put their decoder one level down.
+    ignored = tuple(re.sub(r"language_model\\?\.", "", entry) for entry in ignored)
     plain = frozenset(entry for entry in ignored if not entry.startswith("re:") and "*" not in entry)
     told = [entry.removeprefix("re:") for entry in ignored if entry.startswith("re:")]
     starred = [entry for entry in ignored if "*" in entry and not entry.startswith("re:")]

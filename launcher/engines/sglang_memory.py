@@ -12,6 +12,10 @@ MIB = 1 << 20
 # arg_groups/fields/schedule.py: defaults of --swa-full-tokens-ratio and --mamba-full-memory-ratio; DeepSeek V4's own first.
 WINDOW_RATIO, WINDOW_RATIO_V4 = 0.8, 0.1
 STATE_RATIO = 0.9
+# What loading takes besides the weights: SGLang measures it by the free memory of the card (segments of PyTorch's allocator,
+# libraries: 0.02 to 0.15 GiB in published starts), and where the system's memory is the card's by that of the system, the
+# loading process's own included (GB10: 0.6 to 1.6 GiB). Source: utils/common.py, get_available_gpu_memory (is_integrated).
+LOADING, LOADING_UNIFIED = GIB // 10, GIB
 # Inputs that DeepSeek V4's 4-to-1 compressors keep, in a page of 256 tokens (deepseek_v4_compress_state.py).
 _V4_RING, _V4_PAGE = 8, 256
 
@@ -75,8 +79,15 @@ def _prefill_graphs(tokens: int) -> int:
     return sum(size <= tokens for size in (*sizes, *range(4608, tokens + 1, 512)))
 
 
+def loaded(weights: int, *, unified: bool = False) -> int:
+    """Bytes that are gone of a device once its weights are loaded: "Load weight end ... mem usage"."""
+    return weights + (LOADING_UNIFIED if unified else LOADING)
+
+
 def pool(free_before: int, weights: int, share: float) -> int:
     """Bytes for KV cache and states: what is free after loading, less the slack, a share of what was free *before*.
+
+    `weights` are what loading takes, as `loaded` tells.
 
     Source: mem_cache/kv_cache_configurator.py, _profile_available_bytes. Below zero where the server would not start.
     """

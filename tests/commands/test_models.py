@@ -21,7 +21,7 @@ from launcher.server import ServerSpec
 from launcher.world import World
 from tests.hub_server import Hub, Repository
 from tests.machines_for_tests import machine
-from tests.models_for_tests import coder, safetensors, tiny_folder
+from tests.models_for_tests import TINY_POSITIONS, coder, safetensors, tiny_folder
 from tests.recipes_for_tests import THOUGHTS, TOOLS, recipe
 from tests.recipes_for_tests import Site as RecipeSite
 from tests.test_weights import hub_env
@@ -296,7 +296,7 @@ def test_a_folder_can_be_added_once(world: World) -> None:
         models_add.run(world, "./mine")
     plan = decide(replace(world, profiles=(world.home.profiles,)), ServerSpec("mine"), world.inventory())
     assert isinstance(plan, Plan)
-    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size
+    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size + TINY_POSITIONS
 
 
 def test_a_profile_of_the_users_hides_the_shipped_one(world: World) -> None:

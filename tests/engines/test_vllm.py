@@ -67,8 +67,8 @@ def test_on_gpus_the_claim_becomes_a_share_of_the_total() -> None:
         pytest.param(Wish(tensor=2), "2", None, None, id="a group that shares each layer"),
         pytest.param(Wish(pipeline=3), "1", "3", None, id="three stages, one after another"),
         pytest.param(Wish(tensor=2, pipeline=2), "2", "2", None, id="both"),
-        pytest.param(Wish(tensor=1, kv_dtype="fp8"), "1", None, "fp8", id="a KV cache in 8 bits"),
-        pytest.param(Wish(tensor=1, kv_dtype=None), "1", None, None, id="the KV cache as the engine has it by itself"),
+        pytest.param(Wish(tensor=1, pipeline=1, kv_dtype="fp8"), "1", None, "fp8", id="a KV cache in 8 bits"),
+        pytest.param(Wish(tensor=1, pipeline=1, kv_dtype=None), "1", None, None, id="the KV cache as the engine has it"),
     ],
 )
 def test_the_layout_and_the_kv_cache_are_told(wish: Wish, tensor: str, pipeline: str | None, kv_dtype: str | None) -> None:
