@@ -1,6 +1,6 @@
 """The facts of a model's config.json that decide how much memory it takes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,10 @@ _BYTES = {"float32": 4, "float": 4}
 class Architecture:
     """A decoder. Counts are numbers of elements; `context` is the native window in tokens (max_position_embeddings).
 
-    `caches` are what its layers keep of a sequence (None: nothing), `parts` its weights. `experts` of `expert_size` are in a
-    layer that has any, `active` of them at work. `generic`: the model type is not known, and its facts were read by the keys
-    that all config.jsons share. `quantisation` is the checkpoint's own; `element_bytes` its unquantised ones'.
+    `kept` is what its layers keep of a sequence, and which of its `layers` do, `parts` are its weights. A tensor-parallel group
+    must divide each number of `divisors`: heads of several kinds, and widths, with their names. `experts` of `expert_size` are
+    in a layer that has any, `active` of them at work. `generic`: the model type is not known, and its facts were read by the
+    keys that all config.jsons share. `quantisation` is the checkpoint's own; `element_bytes` its unquantised ones'.
     """
 
     model_type: str
@@ -80,13 +81,14 @@ class Architecture:
     tied_embeddings: bool
     qkv_bias: bool
     rope_theta: float
-    caches: tuple[Cache | None, ...]
+    kept: tuple[tuple[Cache, tuple[int, ...]], ...]
     parts: tuple[Part, ...]
     experts: int
     expert_size: int
     active: int
     vision: bool
     drafts: int
+    divisors: tuple[tuple[str, int], ...]
     generic: bool
     quantisation: Quantisation | None
     element_bytes: int
@@ -108,18 +110,23 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Elements of all that is loaded: draft heads apart, and without what an engine keeps twice."""
-        return sum(part.elements for part in self.parts if not part.draft and part.kind != "absorbed")
+        """Elements of all that lies in its files, draft heads apart."""
+        return sum(part.elements for part in self.parts if not part.draft and part.kind not in parts.MADE)
 
     @property
     def kind(self) -> str:
         """How it remembers: `plain`, `latent`, `sliding` (or chunked) or `hybrid` (states of constant size)."""
-        kept = [cache for cache in self.caches if cache]
-        if any(isinstance(cache, State) for cache in kept):
+        if any(isinstance(cache, State) for cache, _ in self.kept):
             return "hybrid"
-        if any(isinstance(cache, Latent) for cache in kept):
+        if any(isinstance(cache, Latent) for cache, _ in self.kept):
             return "latent"
-        return "sliding" if any(isinstance(cache, Attention) and cache.window for cache in kept) else "plain"
+        return "sliding" if any(isinstance(cache, Attention) and cache.window for cache, _ in self.kept) else "plain"
+
+    @property
+    def caches(self) -> tuple[Cache | None, ...]:
+        """What each layer keeps, in their order; None for layers without any memory."""
+        by_layer = {number: cache for cache, numbers in self.kept for number in numbers}
+        return tuple(by_layer.get(number) for number in range(self.layers))
 
     def _elements(self, kinds: frozenset[str] | set[str]) -> int:
         return sum(part.elements for part in self.parts if part.kind in kinds and not part.draft)
@@ -159,17 +166,34 @@ def _architecture(text: Mapping[str, Any], config: Mapping[str, Any]) -> Archite
         tied_embeddings=tied,
         qkv_bias=parts.has_bias(text),
         rope_theta=float((text.get("rope_parameters") or text).get("rope_theta") or 10_000.0),
-        caches=caches,
+        kept=layers.kept(caches),
         parts=parts.count(text, config, tied=tied),
         experts=parts.experts(text),
         expert_size=parts.expert_size(text) if parts.experts(text) else 0,
         active=int(text.get("num_experts_per_tok") or text.get("moe_topk") or text.get("moe_top_k") or 1),
         vision=isinstance(config.get("vision_config"), Mapping),
         drafts=int(text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0),
+        divisors=tuple(_divisors(text, config)),
         generic=model_type not in KNOWN and str(config.get("model_type", "")) not in KNOWN,
         quantisation=quantisation.read(config),
         element_bytes=_BYTES.get(str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype")), 2),
     )
+
+
+def _divisors(text: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """What engines split evenly over ranks, by name: heads that attend, that keep states, that see; and widths of MLPs."""
+    for number in parts.head_counts(text):
+        yield "attention heads", number
+    if layers.STATE in layers.kinds(text):
+        for number in layers.state_heads(text):
+            yield "heads of linear attention", number
+    vision = config.get("vision_config")
+    if isinstance(vision, Mapping) and (number := int(vision.get("num_attention_heads") or vision.get("num_heads") or 0)):
+        yield "heads of the vision tower", number
+    if width := parts.dense_size(text):
+        yield "elements between an MLP's halves", width
+    if parts.experts(text):
+        yield "elements between an expert's halves", parts.expert_size(text)
 
 
 def _decoder(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,14 +1,15 @@
 """One variant on given devices: how much KV cache is left, and the largest context that it carries. Pure."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from launcher import memory
 from launcher.architecture import Architecture
 from launcher.engines.base import Budget, Engine
 from launcher.gpu import GIB, Gpu, Inventory
+from launcher.layers import Stage
 from launcher.plan import Memory, Plan, Wish
 from launcher.profile import CPU, CUDA, Profile, Variant
+from launcher.quantisation import PRECISIONS, Quantisation
 
 # The smallest window that OpenHands still loads, once output and a tenth of slack are taken off.
 AGENT_CONTEXT = 24_576
@@ -41,6 +42,11 @@ class Candidate:
         model, own = self.profile.architecture, self.variant.quantisation
         return replace(model, quantisation=own) if own else model
 
+    @property
+    def loaded(self) -> Quantisation:
+        """What the weights are in once they are loaded: the repository's own quantisation, or the engine's."""
+        return self.architecture.quantisation or PRECISIONS[self.variant.precision]
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -50,9 +56,14 @@ class Layout:
     tensor: int
     pipeline: int
 
-    def stage(self, layers: int) -> int:
-        """Layers of the fullest stage (vLLM: distributed/utils.py, get_pp_indices)."""
-        return -(-layers // self.pipeline)
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """What one device of a layout holds: the bytes of its `stage`'s weights (None: all layers), and what is left."""
+
+    stage: Stage | None
+    weights: int
+    budget: Budget
 
 
 def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[Plan | None, str]:
@@ -65,16 +76,20 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
         return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
     if on.below and lowest >= on.below:
         return None, f"has kernels below compute capability {_dotted(on.below)} only; {gpus[0].name} has {_dotted(lowest)}"
-    weights = _weights(candidate, layout)
     # Every rank gets the same share, so the GPU with the least free memory decides.
     tightest = min(gpus, key=lambda gpu: gpu.free)
-    budget = candidate.engine.gpu_budget(architecture, tightest, weights=weights, tensor=layout.tensor)
-    if layout.pipeline > 1:
-        # Stages talk through NCCL too, which a lone GPU does without.
-        budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
+    stages = candidate.engine.stages(architecture.layers, layout.pipeline) if layout.pipeline > 1 else (None,)
+    ranks = []
+    for stage in stages:
+        weights = _weights(candidate, layout.tensor, stage)
+        budget = candidate.engine.gpu_budget(architecture, tightest, weights=weights, tensor=layout.tensor)
+        if stage:
+            # Stages talk through NCCL too, which a lone GPU does without.
+            budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
+        ranks.append(Rank(stage, weights, _within(budget, wish, tightest.total)))
     where = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
-    made, reason = _filled(candidate, layout, weights, _within(budget, wish, tightest.total), where=where, most=most)
-    return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CUDA], candidate.engine.SEQUENCES[CUDA])), reason
+    room = Room(candidate, tightest, layout.tensor, tuple(ranks))
+    return _filled(room, layout, where=where, most=most, sequences=candidate.engine.SEQUENCES[CUDA])
 
 
 def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
@@ -89,13 +104,11 @@ def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str
         return None, f"{profile.architecture.kind} attention is planned on GPUs only"
     if wish.kv_dtype == "fp8":
         return None, "an FP8 KV cache is planned on GPUs only"
-    alone = Layout((), 1, 1)
-    weights = _weights(candidate, alone)
+    weights = _weights(candidate, 1, None)
     budget = _within(candidate.engine.cpu_budget(inventory, weights=weights), wish, inventory.ram.total)
-    made, reason = _filled(candidate, alone, weights, budget, where="this machine's memory", most=None)
+    room = Room(candidate, None, 1, (Rank(None, weights, budget),))
     # The host's memory is everybody's: no more of it than the sessions need.
-    sessions = wish.sessions or SESSIONS
-    return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CPU], sessions)), reason
+    return _filled(room, Layout((), 1, 1), where="this machine's memory", most=None, sequences=wish.sessions or SESSIONS)
 
 
 def _within(budget: Budget, wish: Wish, total: int) -> Budget:
@@ -110,37 +123,62 @@ def _less(budget: Budget, *, overhead: int) -> Budget:
     return replace(budget, overhead=budget.overhead + overhead, kv=budget.kv - overhead)
 
 
-def _weights(candidate: Candidate, layout: Layout) -> int:
-    """Bytes of the weights on each rank; where the files' exact size is known, the model's facts only tell how it is split.
-
-    The first and the last stage of a pipeline hold the embeddings beside their layers; each is counted with both.
-    """
-    architecture, variant = candidate.architecture, candidate.variant
-    loaded = architecture.quantisation or variant.precision
-    modelled = memory.weights(architecture, loaded, layout.tensor, files=variant.size)
-    embeddings = min(modelled, architecture.embedding_parameters * memory.SIXTEEN_BIT // layout.tensor)
-    return embeddings + -(-(modelled - embeddings) * layout.stage(architecture.layers) // architecture.layers)
+def _weights(candidate: Candidate, tensor: int, stage: Stage | None) -> int:
+    """Bytes of the weights on a rank; where the files' exact size is known, the model's facts only tell how it is split."""
+    return memory.weights(candidate.architecture, candidate.loaded, tensor, files=candidate.variant.size, stage=stage)
 
 
-def _filled(
-    candidate: Candidate, layout: Layout, weights: int, budget: Budget, *, where: str, most: int | None
-) -> tuple[Plan | None, str]:
-    """The plan that a budget gives: KV cache in whole blocks, and of that a context, of `most` tokens if that is said."""
-    profile, wish, gpus = candidate.profile, candidate.wish, layout.gpus
-    # The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised.
-    kv_dtype = wish.kv_dtype or ("fp16" if candidate.variant.precision == "fp16" else "bf16")
-    cache = _cache(candidate, layout, budget.kv, kv_dtype)
-    context = _solved(cache, profile, wish, most)
-    tokens = cache.tokens(context)
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the ranks of a layout leave for the KV cache, on the GPU with the least free memory (None: the host's memory)."""
+
+    candidate: Candidate
+    tightest: Gpu | None
+    tensor: int
+    ranks: tuple[Rank, ...]
+
+    @property
+    def kv_dtype(self) -> str:
+        """The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised."""
+        return self.candidate.wish.kv_dtype or ("fp16" if self.candidate.variant.precision == "fp16" else "bf16")
+
+    def size(self, rank: Rank, context: int, sequences: float) -> int:
+        """Bytes of cache that so many sequences of `context` tokens take of a rank."""
+        return self.candidate.engine.kv_bytes(
+            self.candidate.architecture, self.tightest, context, sequences,
+            tensor=self.tensor, kv_dtype=self.kv_dtype, stage=rank.stage,
+        )  # fmt: skip
+
+    def tokens(self, rank: Rank, kv: int, context: int) -> int:
+        """Tokens in sequences of `context` that `kv` bytes of a rank hold."""
+        return self.candidate.engine.kv_tokens(
+            self.candidate.architecture, self.tightest, kv, context,
+            tensor=self.tensor, kv_dtype=self.kv_dtype, stage=rank.stage,
+        )  # fmt: skip
+
+    def holds(self, context: int, sequences: int) -> bool:
+        """Whether each rank has room for so many sequences of `context` tokens."""
+        return all(self.size(rank, context, sequences) <= rank.budget.kv for rank in self.ranks)
+
+
+def _filled(room: Room, layout: Layout, *, where: str, most: int | None, sequences: int) -> tuple[Plan | None, str]:
+    """The plan that there is room for: the largest context, and KV cache for `sequences` of it at most."""
+    candidate, gpus = room.candidate, layout.gpus
+    context = _context(room, candidate.profile, candidate.wish, most)
     if not context:
-        least = wish.context or min(AGENT_CONTEXT, profile.context_max)
-        need = weights + budget.overhead + cache.size(least, wish.sessions or 1)
-        each = " on each GPU" if len(gpus) > 1 else ""
-        return None, f"needs about {need / GIB:.1f} GiB{each}; {where} can give {max(0, budget.claim) / GIB:.1f} GiB"
-    kv = min(budget.kv, cache.size(context, tokens / context))
-    sizes = Memory(weights=weights, kv=kv, overhead=budget.overhead, claim=budget.claim, kv_tokens=tokens)
+        return None, _too_large(room, len(gpus), where)
+    # The stage that holds the fewest tokens decides for all (vLLM, kv_cache_utils.py: the smallest number of blocks).
+    tokens, fullest = min(
+        ((room.tokens(rank, rank.budget.kv, context), rank) for rank in room.ranks),
+        key=lambda each: (each[0], -each[1].weights),
+    )
+    kv, claim = fullest.budget.kv, fullest.budget.claim
+    if tokens > context * sequences:
+        kv = min(kv, room.size(fullest, context, sequences))
+        tokens = room.tokens(fullest, kv, context)
+        claim = min(claim, _most_claimed(room, context, sequences))
     made = Plan(
-        profile=profile,
+        profile=candidate.profile,
         variant=candidate.variant,
         engine=candidate.engine.NAME,
         gpus=gpus,
@@ -148,73 +186,53 @@ def _filled(
         pipeline=layout.pipeline,
         context=context,
         sessions=tokens / context,
-        kv_dtype=kv_dtype,
-        memory=sizes,
+        kv_dtype=room.kv_dtype,
+        memory=Memory(weights=fullest.weights, kv=kv, overhead=fullest.budget.overhead, claim=claim, kv_tokens=tokens),
     )
     return made, ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """What a rank's bytes of KV cache hold: `tokens` of sequences of a context, and back, the `size` of so many of them."""
-
-    tokens: Callable[[int], int]
-    size: Callable[[int, float], int]
+def _most_claimed(room: Room, context: int, sequences: int) -> int:
+    """What the rank that needs most needs: all claim the same."""
+    return max(rank.weights + rank.budget.overhead + room.size(rank, context, sequences) for rank in room.ranks)
 
 
-def _cache(candidate: Candidate, layout: Layout, kv: int, kv_dtype: str) -> Cache:
-    architecture, engine = candidate.architecture, candidate.engine
-    if architecture.kind == PLAIN:
-        every = memory.kv_bytes_per_token(architecture, kv_dtype, layout.tensor)
-        per_token = -(-every * layout.stage(architecture.layers) // architecture.layers)
-        block = engine.KV_BLOCK[CUDA if layout.gpus else CPU]
-        tokens = max(0, kv) // per_token // block * block
-        return Cache(lambda _: tokens, lambda context, sequences: round(context * sequences) * per_token)
-    # Windows and states take the same room in a long sequence as in a short one: how many tokens fit depends on the context.
-    tightest = min(layout.gpus, key=lambda gpu: gpu.free)
-    return Cache(
-        lambda context: engine.kv_tokens(architecture, tightest, kv, max(1, context), tensor=layout.tensor, kv_dtype=kv_dtype),
-        lambda context, sequences: engine.kv_bytes(
-            architecture, tightest, context, sequences, tensor=layout.tensor, kv_dtype=kv_dtype
-        ),
-    )
+def _too_large(room: Room, devices: int, where: str) -> str:
+    profile, wish = room.candidate.profile, room.candidate.wish
+    least = wish.context or min(AGENT_CONTEXT, profile.context_max)
+    need = _most_claimed(room, least, wish.sessions or 1)
+    claim = min(rank.budget.claim for rank in room.ranks)
+    each = " on each GPU" if devices > 1 else ""
+    return f"needs about {need / GIB:.1f} GiB{each}; {where} can give {max(0, claim) / GIB:.1f} GiB"
 
 
-def _solved(cache: Cache, profile: Profile, wish: Wish, most: int | None) -> int:
-    """The largest context whose own capacity carries it, in whole steps; 0: none."""
-    if wish.context or profile.architecture.kind == PLAIN:
-        return _context(cache.tokens(wish.context or 0), profile, wish, most)
-    low, high = 0, profile.context_max // STEP
-    while low < high:
-        middle = (low + high + 1) // 2
-        carried = _context(cache.tokens(middle * STEP), profile, wish, most) >= middle * STEP
-        low, high = (middle, high) if carried else (low, middle - 1)
-    return low * STEP
-
-
-def _trimmed(plan: Plan, block: int, sequences: int) -> Plan:
-    """Claim no more KV cache than this many full sequences can use."""
-    if plan.profile.architecture.kind != PLAIN:
-        return plan
-    tokens = min(plan.memory.kv_tokens, -(-plan.context * sequences // block) * block)
-    kv = plan.memory.kv // plan.memory.kv_tokens * tokens
-    claim = min(plan.memory.claim, plan.memory.weights + plan.memory.overhead + kv)
-    return replace(plan, memory=replace(plan.memory, kv=kv, kv_tokens=tokens, claim=claim), sessions=tokens / plan.context)
-
-
-def _context(tokens: int, profile: Profile, wish: Wish, most: int | None) -> int:
-    """The context that `tokens` of KV cache give, up to `most`; 0: none.
+def _context(room: Room, profile: Profile, wish: Wish, most: int | None) -> int:
+    """The context that there is room for, up to `most`; 0: none.
 
     SESSIONS sequences of it, but one agent works before two do, unless a number of sessions was asked for.
     """
     if wish.context:
-        return wish.context if tokens >= wish.context * (wish.sessions or 1) else 0
+        return wish.context if room.holds(wish.context, wish.sessions or 1) else 0
     native, longest = profile.architecture.context, profile.context_max
-    wanted = tokens // wish.sessions if wish.sessions else max(tokens // SESSIONS, min(tokens, profile.context_min))
+    reachable = min(longest, most or longest)
+    found = _largest(room, reachable, wish.sessions or SESSIONS)
+    if wish.sessions is None and found < profile.context_min:
+        found = max(found, _largest(room, min(profile.context_min, reachable), 1))
     # Stretching the window costs some accuracy at every length: not for a few tokens more.
-    reachable = longest if wanted >= WORTH_STRETCHING * native else native
-    context = min(reachable, most or reachable, wanted // STEP * STEP)
-    return context if context >= min(longest, STEP) else 0
+    if native < found < min(WORTH_STRETCHING * native, longest):
+        return min(native, reachable)
+    return found if found >= min(longest, STEP) else 0
+
+
+def _largest(room: Room, limit: int, sequences: int) -> int:
+    """The largest context for so many sequences: the limit itself, or in whole steps below it."""
+    if room.holds(limit, sequences):
+        return limit
+    low, high = 0, limit // STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if room.holds(middle * STEP, sequences) else (low, middle - 1)
+    return low * STEP
 
 
 def _dotted(compute: tuple[int, int]) -> str:

@@ -4,12 +4,15 @@ Read from the facts of a config.json and, where it leaves one out, from the defa
 (models/*/configuration_*.py), which is what an engine would take as well.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
 FULL, SLIDING, CHUNKED, STATE, NOTHING = "full", "sliding", "chunked", "state", ""
+ATTENDING = frozenset({FULL, SLIDING, CHUNKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,37 @@ class State:
 
 
 Cache = Attention | Latent | State
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The layers from `first` up to `end` of `count`: what one step of a pipeline holds.
+
+    The first stage has the token embedding, the last one the output head and the draft heads.
+    """
+
+    first: int
+    end: int
+    count: int
+
+    @property
+    def opens(self) -> bool:
+        return self.first == 0
+
+    @property
+    def closes(self) -> bool:
+        return self.end == self.count
+
+    def held(self, numbers: Sequence[int]) -> int:
+        """How many of these layers, in ascending order, are in the stage."""
+        return bisect_left(numbers, self.end) - bisect_left(numbers, self.first)
+
+
+def staged(sizes: Sequence[int]) -> tuple[Stage, ...]:
+    """Stages of so many layers, one after another."""
+    ends = tuple(accumulate(sizes))
+    return tuple(Stage(end - size, end, ends[-1]) for size, end in zip(sizes, ends, strict=True))
+
 
 # Defaults of the configuration classes, for what a config.json of that type leaves out. A pattern of n: each n-th is full.
 _GDN = {
@@ -133,12 +167,26 @@ def caches(text: Mapping[str, Any]) -> tuple[Cache | None, ...]:
     ratios = text.get("compress_ratios")
     if isinstance(ratios, Sequence) and not isinstance(ratios, str):
         return tuple(_compressed(text, int(ratio)) for ratio in ratios[: len(which)])
-    return tuple(
-        _latent(text, number)
-        if kind == FULL and latent_width(text)
-        else _cache(text, kind, shared=number >= len(which) - shared)
-        for number, kind in enumerate(which)
-    )
+    made: dict[tuple[str, bool], Cache | None] = {}
+    found: list[Cache | None] = []
+    for number, kind in enumerate(which):
+        if kind == FULL and latent_width(text):
+            found.append(_latent(text, number))
+            continue
+        like = kind, number >= len(which) - shared
+        if like not in made:
+            made[like] = _cache(text, kind, shared=like[1])
+        found.append(made[like])
+    return tuple(found)
+
+
+def kept(caches: Sequence[Cache | None]) -> tuple[tuple[Cache, tuple[int, ...]], ...]:
+    """The layers that keep the same, told together."""
+    found: dict[Cache, list[int]] = {}
+    for number, cache in enumerate(caches):
+        if cache:
+            found.setdefault(cache, []).append(number)
+    return tuple((cache, tuple(numbers)) for cache, numbers in found.items())
 
 
 def latent_width(text: Mapping[str, Any]) -> int:
@@ -316,6 +364,16 @@ def state(text: Mapping[str, Any]) -> State:
         return State(int(text.get("conv_dim") or hidden), int(text["conv_L_cache"]) - 1, 0)
     key = int(text.get("head_dim") or hidden // text["num_attention_heads"])
     return State(0, 0, int(text["num_attention_heads"]) * key * key, wide)
+
+
+def state_heads(text: Mapping[str, Any]) -> tuple[int, ...]:
+    """The numbers of heads that a state's layer is split by (vllm, mamba_utils.py: `divide` in each shape)."""
+    linear = text.get("linear_attn_config")
+    if isinstance(linear, Mapping):
+        return (int(linear["num_heads"]),)
+    if text.get("linear_num_value_heads"):
+        return tuple(dict.fromkeys((int(text["linear_num_key_heads"]), int(text["linear_num_value_heads"]))))
+    return (heads,) if (heads := mamba_heads(text)) else ()
 
 
 def gated_delta_sizes(text: Mapping[str, Any]) -> tuple[int, int]:

@@ -8,7 +8,8 @@ import math
 
 from launcher.architecture import Architecture
 from launcher.gpu import GIB
-from launcher.layers import Attention, Latent, State
+from launcher.layers import Attention, Latent, Stage, State
+from launcher.parts import MADE, Part
 from launcher.quantisation import PRECISIONS, Quantisation
 
 # Bits of one quantised element, scales included.
@@ -26,30 +27,66 @@ def weights(
     *,
     files: int | None = None,
     drafts: bool = False,
+    stage: Stage | None = None,
 ) -> int:
     """Bytes of the weights on one of `tensor` ranks, in a precision of quantisation.PRECISIONS or a checkpoint's own.
+
+    Of a `stage` of a pipeline those of its layers, and of what stands before and behind them.
 
     What cannot split is held whole: norms and routers, latents' projections, and KV projections where there are more ranks
     than KV heads. `files` are the exact bytes of the safetensors, in the checkpoint's own precision: they then set the scale.
     `drafts`: multi-token prediction heads too, which are loaded for speculative decoding alone.
     """
     loaded = PRECISIONS[precision] if isinstance(precision, str) else precision
-    counted = _bytes(architecture, loaded, tensor, drafts=drafts)
+    counted = _bytes(architecture, loaded, tensor, drafts=drafts, stage=stage)
     if files is None:
         return round(counted)
     stored = architecture.quantisation or PRECISIONS["bf16" if architecture.element_bytes == SIXTEEN_BIT else "fp32"]
-    return round(counted * files / _bytes(architecture, stored, 1, drafts=True, engine=False))
+    made = _made(architecture, tensor)
+    return round((counted - made) * files / _bytes(architecture, stored, 1, drafts=True, engine=False) + made)
 
 
-def _bytes(architecture: Architecture, loaded: Quantisation, tensor: int, *, drafts: bool, engine: bool = True) -> float:
-    """Bytes of all parts; without `engine` as they lie in files: nothing twice, nothing padded."""
+def _made(architecture: Architecture, tensor: int) -> float:
+    """Bytes of what an engine makes while loading, in 16 bits, whatever the files are in."""
+    made = (part for part in architecture.parts if part.kind in MADE and not part.draft)
+    return sum(part.elements * SIXTEEN_BIT / min(tensor, part.shards) for part in made)
+
+
+def _bytes(
+    architecture: Architecture,
+    loaded: Quantisation,
+    tensor: int,
+    *,
+    drafts: bool,
+    engine: bool = True,
+    stage: Stage | None = None,
+) -> float:
+    """Bytes of all parts; without `engine` as they lie in files: nothing made, nothing padded."""
     total = 0.0
     for part in architecture.parts:
-        if (part.draft and not drafts) or (part.kind == "absorbed" and not engine):
+        if (part.draft and not drafts) or (part.kind in MADE and not engine):
+            continue
+        number = (len(part.layers) or 1) if stage is None else _held(part, stage, tied=architecture.tied_embeddings)
+        if not number:
             continue
         padding = _padding(architecture, loaded, tensor) if engine and part.kind == "experts" else 1.0
-        total += part.elements * loaded.bits_of(part.kind, part.modules) / 8 * padding / min(tensor, part.shards)
+        bits = loaded.bits_of(part.kind, part.modules, part.layers)
+        total += part.each * number * bits / 8 * padding / min(tensor, part.shards)
     return total
+
+
+def _held(part: Part, stage: Stage, *, tied: bool) -> int:
+    """How often a stage holds a part: its layers', embeddings at the first, the head and drafts at the last, towers everywhere.
+
+    An embedding that is the output head too is on both (vllm, models/llama.py: is_first_rank or tied and is_last_rank).
+    """
+    if part.layers:
+        return stage.held(part.layers)
+    if part.draft or part.kind == "head":
+        return int(stage.closes)
+    if part.kind == "embedding":
+        return int(stage.opens or (tied and stage.closes))
+    return 1
 
 
 def _padding(architecture: Architecture, loaded: Quantisation, tensor: int) -> float:
@@ -74,7 +111,7 @@ def kv_bytes_per_token(architecture: Architecture, kv_dtype: str, tensor: int) -
 
     Exact for plain attention; for windows and states an adapter's own rule says how many tokens a number of bytes holds.
     """
-    return sum(token_bytes(cache, kv_dtype, tensor) for cache in architecture.caches)
+    return sum(len(layers) * token_bytes(cache, kv_dtype, tensor) for cache, layers in architecture.kept)
 
 
 def token_bytes(cache: Attention | Latent | State | None, kv_dtype: str, tensor: int) -> int:

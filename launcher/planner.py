@@ -1,8 +1,9 @@
 """Profile and inventory to Plan: which variant on which devices, with the largest context that fits. Pure.
 
-The order of choice: the best precision that gives an agent a working context; within it, the layout with the most context,
-then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) only where no tensor-parallel group gives that
-context, and then for no more than it: such a group serves one session no faster than a single GPU.
+The order of choice: the best precision that gives an agent a working context for all sessions, or else for one; within it, the
+layout with the most context, then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) only where no
+tensor-parallel group gives that context, and then for no more than it: such a group serves one session no faster than a single
+GPU.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from launcher.engines.base import Engine
-from launcher.fitting import AGENT_CONTEXT, PLAIN, Candidate, Layout, on_cpu, on_gpus
+from launcher.fitting import AGENT_CONTEXT, SESSIONS, Candidate, Layout, on_cpu, on_gpus
 from launcher.gpu import Gpu, Inventory
 from launcher.plan import DoesNotFit, Plan, Rejection, Wish
 from launcher.profile import CPU, CUDA, Profile
@@ -22,23 +23,26 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
     A context under AGENT_CONTEXT is refused unless it was asked for or is all that the model has.
     """
     wish = wish or Wish()
-    rejections: list[Rejection] = []
-    small: list[tuple[Plan, Candidate]] = []
-    for candidate in _candidates(profile, engines, wish):
-        best, reason = _best(candidate, inventory)
-        variant, engine = candidate.variant.name, candidate.engine.NAME
-        if best is None:
-            rejections.append(Rejection(variant, engine, reason))
-        elif best.context >= _goal(profile, wish):
-            return replace(best, notes=_notes(best, rejections, candidate, inventory))
+    tried: list[tuple[Candidate, Plan | None, str]] = []
+    coarser: list[Candidate] = []
+    for _, alike in groupby(_candidates(profile, engines, wish), key=_precision):
+        if any(best and _suits(best, profile, wish) for _, best, _ in tried):
+            coarser += alike
         else:
-            small.append((best, candidate))
-            rejections.append(Rejection(variant, engine, _too_small(best, _goal(profile, wish))))
-    usable = [each for each in small if wish.context is None and each[0].context >= AGENT_CONTEXT]
-    if usable:
-        best, candidate = max(usable, key=lambda each: each[0].context)
-        return replace(best, notes=_notes(best, rejections, candidate, inventory))
-    if not small and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
+            tried += [(candidate, *_best(candidate, inventory)) for candidate in alike]
+    chosen = _chosen(profile, [(candidate, best) for candidate, best, _ in tried if best], wish)
+    rejections = [
+        Rejection(candidate.variant.name, candidate.engine.NAME, reason if best is None else _lost(best, chosen, profile, wish))
+        for candidate, best, reason in tried
+        if best is None or chosen is None or best is not chosen[1]
+    ]
+    if chosen:
+        best = chosen[1]
+        after = f"less precise than {best.variant.name}, which does"
+        rejections += [Rejection(each.variant.name, each.engine.NAME, after) for each in coarser]
+        return replace(best, notes=_notes(best, rejections, chosen[0], inventory))
+    planned = any(best for _, best, _ in tried)
+    if not planned and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
         # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
         outcome = plan(profile, replace(inventory, gpus=()), engines, wish)
         if isinstance(outcome, Plan):
@@ -47,6 +51,44 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
     return DoesNotFit(
         profile, tuple(rejections) or (Rejection(wish.variant or "", wish.engine or "", "there is no such variant"),)
     )
+
+
+def _precision(candidate: Candidate) -> int:
+    """Bits of most weights: 4.25 and 4.5 are as good as one another."""
+    return round(candidate.loaded.bits)
+
+
+def _suits(plan: Plan, profile: Profile, wish: Wish, sessions: int | None = None) -> bool:
+    """Whether it gives the context to so many sessions; by default to those that were asked for, or to an agent's."""
+    return plan.context >= _goal(profile, wish) and plan.sessions >= (sessions or wish.sessions or SESSIONS)
+
+
+def _chosen(profile: Profile, made: list[tuple[Candidate, Plan]], wish: Wish) -> tuple[Candidate, Plan] | None:
+    """Of the plans the one in the best precision that gives the context to all sessions; or to one; or at all to an agent.
+
+    Within a precision the engine that stands first, then the most context; of equal ones that which works fastest: in the
+    fewest stages, and as the profile orders them.
+    """
+    for sessions in (None, 1):
+        for _, alike in groupby(made, key=lambda each: _precision(each[0])):
+            good = [each for each in alike if _suits(each[1], profile, wish, sessions)]
+            first = [each for each in good if each[1].engine == good[0][1].engine]
+            if first:
+                return max(first, key=lambda each: (each[1].context, -each[1].pipeline))
+    usable = [each for each in made if wish.context is None and each[1].context >= AGENT_CONTEXT]
+    return max(usable, key=lambda each: each[1].context, default=None)
+
+
+def _lost(plan: Plan, chosen: tuple[Candidate, Plan] | None, profile: Profile, wish: Wish) -> str:
+    """Why a plan was not taken: it gives too little, or another gives more."""
+    if plan.context < _goal(profile, wish):
+        return _too_small(plan, _goal(profile, wish))
+    if not _suits(plan, profile, wish):
+        return f"room for {plan.sessions:.1f} sessions of {plan.context:,} tokens (--variant {plan.variant.name} takes it so)"
+    taken = chosen[1] if chosen else plan
+    if taken.context > plan.context:
+        return f"{plan.context:,} tokens of context, and {taken.variant.name} on {taken.engine} gives {taken.context:,}"
+    return f"{taken.variant.name} on {taken.engine} stands before it and does as well"
 
 
 def choose(
@@ -97,27 +139,23 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
     layouts = list(_layouts(candidate, inventory.gpus))
     asked = candidate.wish.pipeline
     best, reason = _best_of(candidate, [each for each in layouts if each.pipeline == (asked or 1)])
-    if asked is None and (best is None or best.context < goal):
+    if asked is None and (best is None or not _suits(best, candidate.profile, candidate.wish)):
         staged, _ = _best_of(candidate, [each for each in layouts if each.pipeline > 1], most=goal)
-        if staged and (best is None or staged.context > best.context):
+        if staged and (best is None or _worth(staged, candidate) > _worth(best, candidate)):
             return staged, ""
     return best, reason
 
 
 def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     """What was asked for and cannot be, however much memory there is."""
-    architecture, wish = candidate.profile.architecture, candidate.wish
+    wish = candidate.wish
     version, needed = candidate.engine.VERSION, candidate.profile.min_version.get(candidate.engine.NAME)
     if needed and _numbers(version) < _numbers(needed):
         yield f"needs {candidate.engine.NAME} {needed} or newer; this launcher serves with {version}"
     if wish.context and wish.context > candidate.profile.context_max:
         yield f"the model's context ends at {candidate.profile.context_max:,} tokens"
-    if wish.tensor and (reason := _indivisible(candidate, wish.tensor)):
+    if reason := _illegal(candidate, wish.tensor or 1, wish.pipeline or 1):
         yield reason
-    if wish.pipeline and wish.pipeline > architecture.layers:
-        yield f"{wish.pipeline} pipeline stages are more than the model's {architecture.layers} layers"
-    if architecture.kind != PLAIN and (wish.pipeline or 1) > 1:
-        yield f"pipeline stages are planned for plain attention only; this model's is {architecture.kind}"
     at_once = candidate.engine.SEQUENCES[CUDA if inventory.gpus else CPU]
     if wish.sessions and wish.sessions > at_once:
         yield f"{wish.sessions} sessions are more than the {at_once} that the engine takes at once"
@@ -138,14 +176,9 @@ def _over_gpus(wish: Wish) -> bool:
     return (wish.tensor or 1) * (wish.pipeline or 1) > 1
 
 
-def _indivisible(candidate: Candidate, tensor: int) -> str | None:
-    """Why this many GPUs cannot share each layer; None if they can."""
-    heads, kv_heads = candidate.profile.architecture.heads, candidate.profile.architecture.kv_heads
-    if heads % tensor:
-        return f"tensor parallel {tensor} does not divide the {heads} attention heads"
-    if kv_heads % tensor and tensor % kv_heads:
-        return f"tensor parallel {tensor} neither divides the {kv_heads} KV heads nor is a multiple of them"
-    return None
+def _illegal(candidate: Candidate, tensor: int, pipeline: int) -> str | None:
+    """Why the engine would not start this layout; None if it would."""
+    return candidate.engine.layout_fault(candidate.architecture, candidate.loaded, tensor=tensor, pipeline=pipeline)
 
 
 def _best_of(candidate: Candidate, layouts: list[Layout], *, most: int | None = None) -> tuple[Plan | None, str]:
@@ -156,8 +189,12 @@ def _best_of(candidate: Candidate, layouts: list[Layout], *, most: int | None = 
         each, reason = on_gpus(candidate, layout, most=most)
         if each:
             found.append(each)
-    best = max(found, key=lambda each: (each.context, -len(each.gpus), -each.pipeline), default=None)
-    return best, "" if best else reason
+    return max(found, key=lambda each: _worth(each, candidate), default=None), "" if found else reason
+
+
+def _worth(plan: Plan, candidate: Candidate) -> tuple[bool, int, int, int]:
+    """Of the layouts of a variant: what all sessions can work with, the most context, the fewest GPUs and stages."""
+    return _suits(plan, candidate.profile, candidate.wish), plan.context, -len(plan.gpus), -plan.pipeline
 
 
 def _like(gpus: tuple[Gpu, ...]) -> list[list[Gpu]]:
@@ -170,17 +207,15 @@ def _like(gpus: tuple[Gpu, ...]) -> list[list[Gpu]]:
 
 
 def _layouts(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
-    """What was asked for, or every group whose size divides the attention heads, in every number of stages; smallest first."""
-    wish, architecture = candidate.wish, candidate.profile.architecture
-    # Stages are counted as like: those of mixed layers are not.
-    most = architecture.layers if architecture.kind == PLAIN else 1
+    """What was asked for, or every group that the engine starts the model on, in every number of stages; smallest first."""
+    wish, most = candidate.wish, candidate.profile.architecture.layers
     layouts = [
         Layout(tuple(sorted(group[: tensor * pipeline], key=lambda gpu: gpu.index)), tensor, pipeline)
         for group in _like(gpus)
         for tensor in range(1, len(group) + 1)
-        if wish.tensor in {None, tensor} and _indivisible(candidate, tensor) is None
+        if wish.tensor in {None, tensor} and _illegal(candidate, tensor, 1) is None
         for pipeline in range(1, min(len(group) // tensor, most) + 1)
-        if wish.pipeline in {None, pipeline}
+        if wish.pipeline in {None, pipeline} and (pipeline == 1 or _illegal(candidate, tensor, pipeline) is None)
     ]
     return iter(sorted(layouts, key=lambda layout: sum(gpu.free for gpu in layout.gpus)))
 
@@ -191,7 +226,11 @@ def _too_small(plan: Plan, goal: int) -> str:
 
 
 def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
-    notes = [f"{each.variant} on {each.engine}: {each.reason}" for each in rejections if each.variant != plan.variant.name]
+    notes = [
+        f"{each.variant} on {each.engine}: {each.reason}"
+        for each in rejections
+        if (each.variant, each.engine) != (plan.variant.name, plan.engine)
+    ]
     if plan.profile.architecture.generic:
         notes.append("its model_type is not known: its memory is counted by the generic rule for decoders")
     if plan.context > plan.profile.architecture.context:
@@ -209,11 +248,13 @@ def _layout_notes(plan: Plan, candidate: Candidate, inventory: Inventory) -> Ite
     """Why GPUs stay idle beside those that are used, or why they stand one after another."""
     wish = candidate.wish
     if plan.pipeline > 1 and wish.pipeline is None:
-        yield f"the layers are split over {plan.pipeline} stages: no group that shares each layer gives this context"
+        yield f"the layers are split over {plan.pipeline} stages: no group that shares each layer gives this context to as many"
     if not plan.gpus or wish.tensor or wish.pipeline:
         return
     alike = next(len(group) for group in _like(inventory.gpus) if plan.gpus[0] in group)
     used = len(plan.gpus)
-    larger = [_indivisible(candidate, size) for size in range(used + 1, alike + 1)]
+    larger = [_illegal(candidate, size, 1) for size in range(used + 1, alike + 1)]
     if larger and all(larger):
-        yield f"{used} of {alike} like GPUs are used: {larger[-1]}; --pipeline {alike} uses them one after another"
+        staged = _illegal(candidate, 1, alike) is None
+        how = f"; --pipeline {alike} uses them one after another" if staged and plan.pipeline == 1 else ""
+        yield f"{used} of {alike} like GPUs are used: {larger[-1]}{how}"

@@ -4,12 +4,13 @@ import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 SIXTEEN = 16.0
 # What no method quantises: engines gather from embeddings, and routers and norms are too small and too sensitive.
-NEVER = frozenset({"embedding", "norm", "router", "vision", "convolution"})
+NEVER = frozenset({"embedding", "norm", "router", "vision", "convolution", "rotary"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Quantisation:
     """`bits` of one quantised element, scales included; `kept` parts and modules matching `ignored` have `rest` bits.
 
     `groups` are other bits of some parts (a checkpoint of FP4 experts and FP8 attention); `kv_dtype` is what the checkpoint
-    asks of the KV cache, "" for nothing.
+    asks of the KV cache, "" for nothing. `block` are the outputs and inputs that share a scale; 0: all of them.
     """
 
     method: str
@@ -27,25 +28,46 @@ class Quantisation:
     groups: tuple[tuple[str, float], ...] = ()
     kv_dtype: str = ""
     rest: float = SIXTEEN
+    block: tuple[int, int] = (0, 0)
 
-    def bits_of(self, part: str, modules: Iterable[str]) -> float:
-        """Bits of an element of `part`, whose weights lie in `modules` ("model.layers.0.mlp.gate_proj"): their average."""
+    def bits_of(self, part: str, modules: Iterable[str], layers: Iterable[int] = ()) -> float:
+        """Bits of an element of `part`, whose weights lie in `modules` ("mlp.gate_proj") of `layers`: their average.
+
+        Without layers the modules are whole names ("lm_head").
+        """
         names = tuple(modules)
         if part in NEVER or part in self.kept or not names:
             return self.rest
         # An output head is quantised only where a list of what is not leaves it out.
         quantised = self.rest if part == "head" and not self.ignored else dict(self.groups).get(part, self.bits)
-        kept = sum(any(_matches(pattern, name) for pattern in self.ignored) for name in names) / len(names)
-        return kept * self.rest + (1 - kept) * quantised
+        left = _ignored_share(self.ignored, names, tuple(layers)) if self.ignored else 0.0
+        return left * self.rest + (1 - left) * quantised
 
 
-def _matches(pattern: str, name: str) -> bool:
-    """Whether an entry of an ignore list covers a module: a regular expression, a glob, a module, or a part of its path."""
-    if pattern.startswith("re:"):
-        return re.match(pattern[3:], name) is not None
-    if "*" in pattern:
-        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*{pattern}")
-    return name == pattern or name.startswith(f"{pattern}.") or f".{pattern}." in f".{name}."
+@lru_cache(maxsize=1024)
+def _ignored_share(ignored: tuple[str, ...], modules: tuple[str, ...], layers: tuple[int, ...]) -> float:
+    """The share of modules that an ignore list covers: some lists have hundreds of entries, and each plan asks anew."""
+    plain, patterns = _sorted(ignored)
+    names = [f"model.layers.{layer}.{module}" for layer in layers for module in modules] or list(modules)
+    return sum(_covered(name, plain, patterns) for name in names) / len(names)
+
+
+@lru_cache(maxsize=128)
+def _sorted(ignored: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """Entries that are a module or a part of a path, and those that are a regular expression ("re:...") or a glob."""
+    # Models with more than text put their decoder one level down.
+    ignored = tuple(re.sub(r"language_model\\?\.", "", entry) for entry in ignored)
+    plain = frozenset(entry for entry in ignored if not entry.startswith("re:") and "*" not in entry)
+    told = [entry.removeprefix("re:") for entry in ignored if entry.startswith("re:")]
+    starred = [entry for entry in ignored if "*" in entry and not entry.startswith("re:")]
+    globs = [fnmatch.translate(form) for entry in starred for form in (entry, f"*{entry}")]
+    return plain, tuple(map(re.compile, (*told, *globs)))
+
+
+def _covered(name: str, plain: frozenset[str], patterns: Iterable[re.Pattern[str]]) -> bool:
+    words = name.split(".")
+    paths = (".".join(words[first:end]) for first in range(len(words)) for end in range(first + 1, len(words) + 1))
+    return any(path in plain for path in paths) or any(pattern.match(name) for pattern in patterns)
 
 
 # What a variant is quantised to while it loads, or was before; bits of one element with its share of scales. mxfp4: an 8-bit
@@ -57,18 +79,16 @@ PRECISIONS: Mapping[str, Quantisation] = MappingProxyType(
         "fp16": Quantisation("fp16", SIXTEEN),
         "fp8": Quantisation("fp8", 8.0),
         "int8": Quantisation("int8", 8.0),
-        "mxfp4": Quantisation("mxfp4", 4.25),
-        "nvfp4": Quantisation("nvfp4", 4.5),
+        "mxfp4": Quantisation("mxfp4", 4.25, block=(1, 32)),
+        "nvfp4": Quantisation("nvfp4", 4.5, block=(1, 16)),
         "int4": Quantisation("int4", 4 + (16 + 4) / 128),
     }
 )
 _FP4_EXPERTS = MappingProxyType({"deepseek_v4": "fp4", "deepseek_v41": "fp4"})
 _ATTENTION = frozenset({"attention", "state"})
 _QUANTISED = frozenset({*_ATTENTION, "mlp", "experts", "shared", "head"})
-# Where a decoder lies in a model with more than text, and in Nemotron-H, whose layers are all called mixers.
+# Nemotron-H's own names: all of its layers are called mixers.
 _WRAPPED = (
-    (re.compile(r"^(?:model\.)?language_model\.(?:model\.)?layers\b"), "model.layers"),
-    (re.compile(r"^language_model\.lm_head\b"), "lm_head"),
     (re.compile(r"^backbone\.layers\b"), "model.layers"),
     (re.compile(r"\.mixer\.([qkvo]_proj)$"), r".self_attn.\1"),
 )
@@ -84,7 +104,7 @@ def read(config: Mapping[str, Any]) -> Quantisation | None:
     method = str(told.get("quant_method") or told.get("quant_algo") or "").lower()
     if method == "mxfp4":
         # OpenAI's checkpoints: the experts alone (transformers, integrations/mxfp4.py).
-        return Quantisation("mxfp4", PRECISIONS["mxfp4"].bits, kept=_ATTENTION | {"mlp", "shared", "head"})
+        return replace(PRECISIONS["mxfp4"], kept=_ATTENTION | {"mlp", "shared", "head"})
     reader = {
         "fp8": _fp8,
         "fbgemm_fp8": _fp8,
@@ -102,8 +122,10 @@ def read(config: Mapping[str, Any]) -> Quantisation | None:
 
 def _fp8(told: Mapping[str, Any], method: str) -> Quantisation:
     block = told.get("weight_block_size")
-    scale = 32 / (block[0] * block[1]) if isinstance(block, list) and len(block) == 2 else 0.0  # noqa: PLR2004 - rows, columns
-    return Quantisation(method, 8 + scale, ignored=_ignored(told))
+    if not isinstance(block, list) or len(block) != 2:  # noqa: PLR2004 - outputs, inputs
+        return Quantisation(method, 8.0, ignored=_ignored(told))
+    outputs, inputs = map(int, block)
+    return Quantisation(method, 8 + 32 / (outputs * inputs), ignored=_ignored(told), block=(outputs, inputs))
 
 
 def _compressed(told: Mapping[str, Any], method: str) -> Quantisation:
@@ -123,6 +145,7 @@ def _compressed(told: Mapping[str, Any], method: str) -> Quantisation:
         ignored=_ignored(told),
         groups=tuple(parts.items()),
         kv_dtype="fp8" if isinstance(cache, Mapping) and cache.get("num_bits") == 8 else "",  # noqa: PLR2004 - bits
+        block=max(map(_scheme_block, schemes), default=(0, 0)),
     )
 
 
@@ -133,6 +156,14 @@ def _scheme_bits(scheme: Mapping[str, Any]) -> float:
     # FP4 has 8-bit scales, integers 16-bit ones and, if not symmetric, a zero point.
     scale = 8 if scheme.get("type") == "float" else 16 + (0 if scheme.get("symmetric", True) else bits)
     return bits + scale / size
+
+
+def _scheme_block(scheme: Mapping[str, Any]) -> tuple[int, int]:
+    block = scheme.get("block_structure")
+    if isinstance(block, list) and len(block) == 2:  # noqa: PLR2004 - outputs, inputs
+        return int(block[0]), int(block[1])
+    size = scheme.get("group_size") or 0
+    return (1, int(size)) if size > 0 else (0, 0)
 
 
 def _parts_of(target: str) -> set[str]:
@@ -154,7 +185,15 @@ def _modelopt(told: Mapping[str, Any], method: str) -> Quantisation:
     algorithm = str(facts.get("quant_algo") or method).upper()
     cache = facts.get("kv_cache_quant_algo") or facts.get("kv_cache_scheme") or ""
     eight = cache.get("num_bits") == 8 if isinstance(cache, Mapping) else "FP8" in str(cache).upper()  # noqa: PLR2004 - bits
-    found = Quantisation(method, _algorithm_bits(algorithm), ignored=_ignored(facts), kv_dtype="fp8" if eight else "")
+    bits = _algorithm_bits(algorithm)
+    size = {4.5: 16, 4.25: 32}.get(bits, int(facts.get("group_size") or 0))
+    found = Quantisation(
+        method,
+        bits,
+        ignored=_ignored(facts),
+        kv_dtype="fp8" if eight else "",
+        block=(1, size) if size > 0 else (0, 0),
+    )
     layers = facts.get("quantized_layers")
     if not isinstance(layers, Mapping) or not layers:
         return found
@@ -181,7 +220,9 @@ def _bitsandbytes(told: Mapping[str, Any], method: str) -> Quantisation:
 def _grouped(told: Mapping[str, Any], method: str) -> Quantisation:
     """AWQ, GPTQ, auto-round and their like: `bits` in groups of `group_size`, each with a 16-bit scale and a zero point."""
     bits, size = float(told.get("bits") or told.get("w_bit") or 8), told.get("group_size") or told.get("q_group_size") or 0
-    return Quantisation(method, bits + ((16 + bits) / size if size > 0 else 0.0), ignored=_ignored(told))
+    if size <= 0:
+        return Quantisation(method, bits, ignored=_ignored(told))
+    return Quantisation(method, bits + (16 + bits) / size, ignored=_ignored(told), block=(1, int(size)))
 
 
 def _ignored(told: Mapping[str, Any]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from launcher import architecture, layers, machines, memory
+from launcher import architecture, layers, machines, memory, parts
 from launcher.architecture import Architecture
 from launcher.engines import sglang_memory, vllm_memory
 from launcher.errors import LauncherError
@@ -40,6 +40,8 @@ RELEASED: Mapping[str, Mapping[str, Any]] = {
     "gemma4_unified": {"attention_k_eq_v": True, "num_global_key_value_heads": 1},
     "laguna": {"sliding_window": 512, "sliding_window_pattern": 4},
 }
+# Databases tell a window that is stretched; the released models have this one, and tables of positions as long.
+STRETCHED: Mapping[str, int] = {"gemma3": 131_072, "gemma3_text": 32_768}
 LETTERS = {"S": "sliding_attention", "F": "full_attention", "L": "linear_attention", "C": "chunked_attention"}
 # Memory that NVML does not tell, and of which the system's share grows while an engine loads (GB10: 0.4 to 6 GiB).
 UNIFIED = re.compile(r"GB10|Thor|Orin|Jetson")
@@ -161,6 +163,8 @@ def completed(config: Mapping[str, Any], elements: object = None) -> Mapping[str
     model_type = str(facts.get("model_type", ""))
     for key, value in RELEASED.get(model_type, {}).items():
         facts.setdefault(key, value)
+    if model_type in STRETCHED:
+        facts["max_position_embeddings"] = min(facts.get("max_position_embeddings") or math.inf, STRETCHED[model_type])
     heads = int(facts.get("num_attention_heads") or 1)
     facts["hidden_size"] = facts.get("hidden_size") or heads * int(facts.get("head_dim") or 128)
     facts["vocab_size"] = facts.get("vocab_size") or (262_144 if model_type.startswith("gemma") else 131_072)
@@ -223,7 +227,7 @@ def _precision(row: Mapping[str, Any], model: Architecture) -> Quantisation:
 
 def _stored(model: Architecture) -> int:
     """Bytes of the model in 16 bits, or in what its checkpoint is, with its draft heads."""
-    elements = sum(part.elements for part in model.parts if part.kind != "absorbed")
+    elements = sum(part.elements for part in model.parts if part.kind not in parts.MADE)
     return elements * model.element_bytes
 
 
@@ -238,7 +242,7 @@ def _files(
         return None
     vocabulary = model.vocab * model.hidden
     counted = _stored(model) // model.element_bytes
-    if model.tied_embeddings and 0.8 * vocabulary < elements - counted < 1.8 * vocabulary:
+    if whole and model.tied_embeddings and 0.8 * vocabulary < elements - counted < 1.8 * vocabulary:
         elements -= vocabulary  # a tied head that was counted twice
     # Elements of quantised files are counted packed: only those of a twin in 16 bits can be these.
     alike = abs(elements / counted - 1) < TWIN
@@ -246,14 +250,12 @@ def _files(
 
 
 def _weights(start: Start, *, drafts: bool) -> int:
-    """Bytes a rank; of a pipeline the fullest stage is the first, which has the embedding too."""
-    whole = memory.weights(start.model, start.loaded, start.tensor, files=start.files, drafts=drafts)
-    if start.pipeline == 1:
-        return whole
-    ends = [part for part in start.model.parts if part.kind in {"embedding", "head"}]
-    outside = sum(part.elements for part in ends) * start.model.element_bytes // start.tensor
-    largest = max(part.elements for part in ends) * start.model.element_bytes // start.tensor
-    return (whole - outside) // start.pipeline + largest
+    """Bytes a rank; of a pipeline those of the fullest stage."""
+    stages = vllm_memory.stages(start.model.layers, start.pipeline) if start.pipeline > 1 else (None,)
+    return max(
+        memory.weights(start.model, start.loaded, start.tensor, files=start.files, drafts=drafts, stage=stage)
+        for stage in stages
+    )
 
 
 def _kv_dtype(start: Start) -> str:
@@ -286,11 +288,17 @@ def _on_vllm(start: Start) -> Prediction:
     return Prediction(
         identity,
         weights_gib=weights / GIB,
-        kv_tokens_from_measured_kv=tokens,
+        kv_tokens_from_measured_kv=None if tokens is None else _as_printed(start, tokens),
         kv_gib=None if kv is None else round(kv / GIB, 3),
         would_start=starts,
         skipped=None if kv is not None else NO_TOTAL,
     )
+
+
+def _as_printed(start: Start, tokens: int) -> int:
+    """What a log tells of them: where it is the maximum concurrency, two decimals of it (kv_cache_utils.py, "%.2fx")."""
+    length = start.number("max_concurrency_len")
+    return round(round(tokens / length, 2) * length) if length else tokens
 
 
 def _vllm_setting(start: Start, version: vllm_memory.Version, *, drafts: bool) -> vllm_memory.Setting:
@@ -364,7 +372,8 @@ def _on_sglang(start: Start) -> Prediction:
         window_ratio=float(ratio) if isinstance(ratio, int | float) else None,
         state_ratio=start.number("mamba_full_memory_ratio", sglang_memory.STATE_RATIO),
     )
-    weights = _weights(start, drafts="mtp" in _speculates(start))
+    unified = bool(UNIFIED.search(start.gpu))
+    weights = sglang_memory.loaded(_weights(start, drafts="mtp" in _speculates(start)), unified=unified)
     measured = start.number("sgl_kv_gb")
     tokens = sglang_memory.tokens(start.model, round(measured * GIB), setting) if measured > 0 else None
     unknown = bool(_speculates(start)) and "mtp" not in _speculates(start)

@@ -21,6 +21,9 @@ CODER = {
     "sliding_window": None,
 }
 CODER_BYTES = 15_231_233_024
+# What an engine makes besides while it loads: sines and cosines of 128 elements in 16 bits for each of 32,768 positions.
+CODER_POSITIONS = 32_768 * 128 * 2
+TINY_POSITIONS = 32_768 * 16 * 2
 # What its chat template tells about tools.
 CODER_TEMPLATE = '<tool_call>\\n{"name": <function-name>, "arguments": <args-json-object>}\\n</tool_call>'
 

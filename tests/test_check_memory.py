@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STARTS, CONFIGS = ROOT / "tests" / "measurements" / "starts.jsonl", ROOT / "tests" / "measurements" / "configs.json"
+# Other models: vLLM 0.19's logs of llm-d-planner's accuracy runs, and two of SGLang's. All rules but one (tables of positions)
+# were made before they were looked at.
+UNSEEN, UNSEEN_CONFIGS = STARTS.with_name("unseen.jsonl"), STARTS.with_name("unseen_configs.json")
 ROWS: dict[str, dict[str, Any]] = {row["id"]: row for row in map(json.loads, STARTS.read_text().splitlines())}
 KEYS = {"id", "weights_gib", "kv_tokens_from_measured_kv", "kv_gib", "would_start", "skipped"}
 
@@ -26,26 +29,57 @@ def report() -> str:
 
 
 @pytest.fixture(scope="module")
+def unseen() -> str:
+    return run(UNSEEN, UNSEEN_CONFIGS).stdout
+
+
+@pytest.fixture(scope="module")
 def predicted() -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in json.loads(run(STARTS, CONFIGS, "--json").stdout)["rows"]}
 
 
 @pytest.mark.parametrize(
-    ("section", "median", "ninth"),
+    ("section", "engine", "median", "ninth"),
     [
-        pytest.param("weights a rank", 0.7, 4, id="weights"),
-        pytest.param("tokens given the KV cache: plain", 0.05, 0.5, id="plain attention"),
-        pytest.param("tokens given the KV cache: sliding", 3, 12, id="windows"),
-        pytest.param("tokens given the KV cache: hybrid", 5, 20, id="states"),
-        pytest.param("tokens given the KV cache: latent", 2, 10, id="latents"),
-        pytest.param("KV cache from the total", 4, 18, id="end to end"),
+        pytest.param("weights a rank", "vllm", 0.7, 4, id="weights"),
+        pytest.param("tokens given the KV cache: plain", "vllm", 0.0, 0.2, id="plain attention"),
+        pytest.param("tokens given the KV cache: sliding", "vllm", 3, 12, id="windows"),
+        pytest.param("tokens given the KV cache: hybrid", "vllm", 5, 20, id="states"),
+        pytest.param("tokens given the KV cache: latent", "vllm", 2, 10, id="latents"),
+        pytest.param("KV cache from the total", "vllm", 4, 18, id="end to end"),
+        # Of ten starts two are of checkpoints whose rows do not tell what is in 16 bits (h127), or on each rank whole (h160).
+        pytest.param("weights a rank", "sglang", 1, 21, id="weights in SGLang"),
+        pytest.param("tokens given the KV cache: sliding", "sglang", 3, 12, id="windows in SGLang"),
+        pytest.param("KV cache from the total", "sglang", 4, 18, id="end to end in SGLang"),
     ],
 )
-def test_no_error_is_larger_than_promised(report: str, section: str, median: float, ninth: float) -> None:
-    found = re.search(rf"^{section} +vllm +([\d.]+)% +([\d.]+)%", report, re.MULTILINE)
+def test_no_error_is_larger_than_promised(report: str, section: str, engine: str, median: float, ninth: float) -> None:
+    assert figures(report, section, engine)[0] <= median
+    assert figures(report, section, engine)[1] <= ninth
+
+
+@pytest.mark.parametrize(
+    ("section", "engine", "median", "ninth"),
+    [
+        pytest.param("weights a rank", "vllm", 0.3, 1.5, id="weights"),
+        pytest.param("tokens given the KV cache: plain", "vllm", 0.0, 0.1, id="plain attention"),
+        pytest.param("tokens given the KV cache: sliding", "vllm", 0.1, 0.2, id="windows, chunks among them"),
+        pytest.param("tokens given the KV cache: latent", "vllm", 0.1, 0.2, id="latents"),
+        pytest.param("KV cache from the total", "vllm", 0.5, 3, id="end to end"),
+        pytest.param("weights a rank", "sglang", 1, 2, id="weights in SGLang"),
+        pytest.param("KV cache from the total", "sglang", 1, 2, id="end to end in SGLang"),
+    ],
+)
+def test_it_holds_for_other_models(unseen: str, section: str, engine: str, median: float, ninth: float) -> None:
+    assert figures(unseen, section, engine)[0] <= median
+    assert figures(unseen, section, engine)[1] <= ninth
+
+
+def figures(report: str, section: str, engine: str) -> tuple[float, float]:
+    """Median and ninetieth percentile, in percent."""
+    found = re.search(rf"^{section} +{engine} +([\d.]+)% +([\d.]+)%", report, re.MULTILINE)
     assert found
-    assert float(found[1]) <= median
-    assert float(found[2]) <= ninth
+    return float(found[1]), float(found[2])
 
 
 def test_every_row_has_a_prediction_or_a_reason(predicted: dict[str, dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from launcher.plan import Plan, Wish
 from launcher.profile import Profile
 from launcher.profile_weights import HubWeights, LocalWeights
 from tests.machines_for_tests import machine
-from tests.models_for_tests import CODER_BYTES, coder, index
+from tests.models_for_tests import CODER_BYTES, CODER_POSITIONS, coder, index
 
 DAY = dt.date(2026, 11, 22)
 
@@ -48,10 +48,10 @@ def test_the_exact_bytes_are_what_each_rank_is_planned_with() -> None:
         plan = planner.plan(derive(facts()), machine(tensor, 23.58), ENGINES, Wish(variant="bf16", context=32_768))
         assert isinstance(plan, Plan)
     # The parameters that the config.json tells, 16 bits each, are these bytes: 7,615,616,512 parameters on the model's card.
-    assert planner.plan(derive(facts()), machine(1, 79.18), ENGINES).memory.weights == CODER_BYTES  # type: ignore[union-attr]
+    assert planner.plan(derive(facts()), machine(1, 79.18), ENGINES).memory.weights == CODER_BYTES + CODER_POSITIONS  # type: ignore[union-attr]
     half = planner.plan(derive(facts(sizes={"model-1.safetensors": 5, "model-2.safetensors": 5})), machine(1, 79.18), ENGINES)
     assert isinstance(half, Plan)
-    assert half.memory.weights == 10
+    assert half.memory.weights == 10 + CODER_POSITIONS
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_32_bits_are_halved_on_loading() -> None:
     full = derive(facts(coder(torch_dtype="float32"))).variants[0]
     assert (full.precision, full.size, full.args["vllm"]) == ("bf16", CODER_BYTES, ("--dtype", "bfloat16"))
     architecture = derive(facts(coder(torch_dtype="float32"))).architecture
-    assert memory.weights(architecture, full.precision, 1, files=full.size) == pytest.approx(CODER_BYTES / 2)
+    assert memory.weights(architecture, full.precision, 1, files=full.size) == pytest.approx(CODER_BYTES / 2 + CODER_POSITIONS)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ LAYERS = (
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
         "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
-        "engines.vllm", "engines.vllm_memory",
+        "engines.vllm", "engines.vllm_layouts", "engines.vllm_memory",
         "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),

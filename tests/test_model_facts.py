@@ -15,7 +15,7 @@ from launcher.server import ServerSpec
 from launcher.world import World
 from tests.hub_server import Hub, Repository
 from tests.machines_for_tests import machine
-from tests.models_for_tests import coder, index, safetensors, tiny_folder
+from tests.models_for_tests import TINY_POSITIONS, coder, index, safetensors, tiny_folder
 from tests.test_weights import hub_env
 from tests.world import little_world
 
@@ -119,7 +119,7 @@ def test_a_folder_is_planned_as_it_is(tmp_path: Path, word: str) -> None:
     assert isinstance(plan, Plan)
     assert (plan.profile.name, plan.profile.origin) == ("my-model", str(folder))
     assert plan.variant.weights == LocalWeights(folder)
-    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size
+    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size + TINY_POSITIONS
 
 
 def test_what_was_asked_for_is_found_again_from_anywhere(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_each_profile_is_compared_with_a_published_number() -> None:
 def test_a_repository_in_blocks_of_fp8_quantises_what_its_number_of_scales_says(name: str, scales: int) -> None:
     profile = PROFILES[name]
     (made,) = [each.quantisation for each in profile.variants if each.quantisation and each.quantisation.method == "fp8"]
-    parts = [part for part in profile.architecture.parts if made.bits_of(part.kind, part.modules) < made.rest]
+    parts = [part for part in profile.architecture.parts if made.bits_of(part.kind, part.modules, part.layers) < made.rest]
     assert sum(part.elements for part in parts) == scales * 128 * 128
 
 

@@ -14,8 +14,10 @@ from launcher.engines import vllm
 from launcher.engines.base import Budget, Fault, Site
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.home import Home
+from launcher.layers import Stage
 from launcher.plan import Plan
 from launcher.progress import Progress
+from launcher.quantisation import Quantisation
 from launcher.runners import local
 from launcher.world import Prepared, World
 from tests import stub_engine
@@ -33,7 +35,6 @@ class StubEngine:
     VERSION: str = "0"
     PYTHON: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"cpu": "3", "cuda": "3"}))
     READY_PATH: str = "/health"
-    KV_BLOCK: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 16, "cuda": 16}))
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
     FAULTS: tuple[Fault, ...] = vllm.FAULTS
@@ -41,13 +42,37 @@ class StubEngine:
     def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
         return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor)
 
-    def kv_tokens(self, architecture: Architecture, gpu: Gpu, kv: int, context: int, *, tensor: int, kv_dtype: str) -> int:
-        return vllm.kv_tokens(architecture, gpu, kv, context, tensor=tensor, kv_dtype=kv_dtype)
+    def kv_tokens(
+        self,
+        architecture: Architecture,
+        gpu: Gpu | None,
+        kv: int,
+        context: int,
+        *,
+        tensor: int,
+        kv_dtype: str,
+        stage: Stage | None = None,
+    ) -> int:
+        return vllm.kv_tokens(architecture, gpu, kv, context, tensor=tensor, kv_dtype=kv_dtype, stage=stage)
 
     def kv_bytes(
-        self, architecture: Architecture, gpu: Gpu, context: int, sequences: float, *, tensor: int, kv_dtype: str
+        self,
+        architecture: Architecture,
+        gpu: Gpu | None,
+        context: int,
+        sequences: float,
+        *,
+        tensor: int,
+        kv_dtype: str,
+        stage: Stage | None = None,
     ) -> int:
-        return vllm.kv_bytes(architecture, gpu, context, sequences, tensor=tensor, kv_dtype=kv_dtype)
+        return vllm.kv_bytes(architecture, gpu, context, sequences, tensor=tensor, kv_dtype=kv_dtype, stage=stage)
+
+    def stages(self, layers: int, pipeline: int) -> tuple[Stage, ...]:
+        return vllm.stages(layers, pipeline)
+
+    def layout_fault(self, architecture: Architecture, loaded: Quantisation, *, tensor: int, pipeline: int) -> str | None:
+        return vllm.layout_fault(architecture, loaded, tensor=tensor, pipeline=pipeline)
 
     def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
         return Budget(claim=inventory.ram.available, overhead=GIB // 4, kv=inventory.ram.available - weights - GIB // 4)

@@ -9,7 +9,9 @@ from typing import Protocol
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.gpu import Gpu, Inventory
+from launcher.layers import Stage
 from launcher.plan import Plan
+from launcher.quantisation import Quantisation
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,6 @@ class Engine(Protocol):
         """Causes of death, the most telling first."""
 
     @property
-    def KV_BLOCK(self) -> Mapping[str, int]:
-        """Tokens in one block of KV cache, by build."""
-
-    @property
     def COMPUTE(self) -> tuple[int, int]:
         """The lowest compute capability that the CUDA build has code for."""
 
@@ -82,13 +80,40 @@ class Engine(Protocol):
     def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
         """What the engine makes of this GPU as one of `tensor` ranks."""
 
-    def kv_tokens(self, architecture: Architecture, gpu: Gpu, kv: int, context: int, *, tensor: int, kv_dtype: str) -> int:
-        """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens."""
+    def kv_tokens(
+        self,
+        architecture: Architecture,
+        gpu: Gpu | None,
+        kv: int,
+        context: int,
+        *,
+        tensor: int,
+        kv_dtype: str,
+        stage: Stage | None = None,
+    ) -> int:
+        """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens; of a pipeline, on a rank of `stage`.
+
+        No GPU means the host's memory.
+        """
 
     def kv_bytes(
-        self, architecture: Architecture, gpu: Gpu, context: int, sequences: float, *, tensor: int, kv_dtype: str
+        self,
+        architecture: Architecture,
+        gpu: Gpu | None,
+        context: int,
+        sequences: float,
+        *,
+        tensor: int,
+        kv_dtype: str,
+        stage: Stage | None = None,
     ) -> int:
-        """Bytes on each rank that so many sequences of `context` tokens need at once."""
+        """Bytes on each rank with which the engine starts, and serves so many sequences of `context` tokens at once."""
+
+    def stages(self, layers: int, pipeline: int) -> tuple[Stage, ...]:
+        """How the engine shares out so many layers over the stages of a pipeline."""
+
+    def layout_fault(self, architecture: Architecture, loaded: Quantisation, *, tensor: int, pipeline: int) -> str | None:
+        """Why the engine would not start the model, loaded like that, in such a layout; None if it would."""
 
     def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
         """What the engine makes of the host's memory, without a GPU."""

@@ -6,25 +6,39 @@ from dataclasses import dataclass
 from launcher import memory
 from launcher.architecture import Architecture
 from launcher.gpu import GIB
-from launcher.layers import Attention, Latent, State
+from launcher.layers import Attention, Latent, Stage, State, staged
 
 MIB = 1 << 20
 # arg_groups/fields/schedule.py: defaults of --swa-full-tokens-ratio and --mamba-full-memory-ratio; DeepSeek V4's own first.
 WINDOW_RATIO, WINDOW_RATIO_V4 = 0.8, 0.1
 STATE_RATIO = 0.9
+# What loading takes besides the weights: SGLang measures it by the free memory of the card (segments of PyTorch's allocator,
+# libraries: 0.02 to 0.15 GiB in published starts), and where the system's memory is the card's by that of the system, the
+# loading process's own included (GB10: 0.6 to 1.6 GiB). Source: utils/common.py, get_available_gpu_memory (is_integrated).
+LOADING, LOADING_UNIFIED = GIB // 10, GIB
 # Inputs that DeepSeek V4's 4-to-1 compressors keep, in a page of 256 tokens (deepseek_v4_compress_state.py).
 _V4_RING, _V4_PAGE = 8, 256
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a server is started, as far as its KV cache depends on it. `page` is --page-size, in tokens."""
+    """How a server is started, as far as its KV cache depends on it.
+
+    `page` is --page-size, in tokens; `stage` the layers that the rank holds, None for all.
+    """
 
     tensor: int = 1
     kv_dtype: str = "bf16"
     page: int = 1
     window_ratio: float | None = None
     state_ratio: float = STATE_RATIO
+    stage: Stage | None = None
+
+
+def stages(layers: int, pipeline: int) -> tuple[Stage, ...]:
+    """How a pipeline shares out its layers: what is left over goes to the last ones (distributed/utils.py, get_pp_indices)."""
+    extra = layers % pipeline
+    return staged([layers // pipeline] * (pipeline - extra) + [layers // pipeline + 1] * extra)
 
 
 def static_share(
@@ -65,8 +79,15 @@ def _prefill_graphs(tokens: int) -> int:
     return sum(size <= tokens for size in (*sizes, *range(4608, tokens + 1, 512)))
 
 
+def loaded(weights: int, *, unified: bool = False) -> int:
+    """Bytes that are gone of a device once its weights are loaded: "Load weight end ... mem usage"."""
+    return weights + (LOADING_UNIFIED if unified else LOADING)
+
+
 def pool(free_before: int, weights: int, share: float) -> int:
     """Bytes for KV cache and states: what is free after loading, less the slack, a share of what was free *before*.
+
+    `weights` are what loading takes, as `loaded` tells.
 
     Source: mem_cache/kv_cache_configurator.py, _profile_available_bytes. Below zero where the server would not start.
     """
@@ -75,7 +96,7 @@ def pool(free_before: int, weights: int, share: float) -> int:
 
 def kv_pool(architecture: Architecture, bytes_left: int, setting: Setting) -> int:
     """What of the pool is for tokens: states of constant size take their share first (_handle_max_mamba_cache)."""
-    if not any(isinstance(cache, State) for cache in architecture.caches):
+    if not any(isinstance(cache, State) for cache, _ in architecture.kept):
         return bytes_left
     return math.floor(bytes_left / (1 + setting.state_ratio))
 
@@ -97,18 +118,22 @@ def kv_bytes(architecture: Architecture, context: int, sequences: float, setting
 
 
 def cell_bytes(architecture: Architecture, setting: Setting) -> float:
-    """Bytes that one token more takes, in all layers."""
-    if any(isinstance(cache, Latent) and cache.window for cache in architecture.caches):
+    """Bytes that one token more takes, in all layers that the rank holds."""
+    if any(isinstance(cache, Latent) and cache.window for cache, _ in architecture.kept):
         return _v4_cell(architecture, setting)
     full = window = 0
-    for cache in architecture.caches:
-        size = _token_bytes(cache, setting)
+    for cache, numbers in architecture.kept:
+        size = _token_bytes(cache, setting) * _held(numbers, setting)
         if isinstance(cache, Attention) and cache.window and not cache.chunked:
             window += size
         else:
             full += size
     ratio = WINDOW_RATIO if setting.window_ratio is None else setting.window_ratio
     return full + ratio * window if full else window
+
+
+def _held(numbers: tuple[int, ...], setting: Setting) -> int:
+    return len(numbers) if setting.stage is None else setting.stage.held(numbers)
 
 
 def _token_bytes(cache: Attention | Latent | State | None, setting: Setting) -> int:
@@ -122,11 +147,11 @@ def _v4_cell(architecture: Architecture, setting: Setting) -> float:
     """DeepSeek V4: compressed latents and their index keys, and a share of a pool of windows with the compressors' inputs."""
     ratio = WINDOW_RATIO_V4 if setting.window_ratio is None else setting.window_ratio
     total = 0.0
-    for cache in architecture.caches:
+    for cache, numbers in architecture.kept:
         if not isinstance(cache, Latent):
             continue
         row = memory.latent_bytes(cache, setting.kv_dtype)
         compressed = (row + memory.index_bytes(cache)) / cache.ratio if cache.ratio else 0.0
         inputs = _V4_RING / _V4_PAGE * 4 * 4 * (cache.width + cache.indexer) if cache.indexer else 0.0
-        total += compressed + ratio * (row + inputs)
+        total += (compressed + ratio * (row + inputs)) * _held(numbers, setting)
     return total

@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 from launcher.architecture import Architecture
 from launcher.command import Command
-from launcher.engines import vllm_memory
+from launcher.engines import vllm_layouts, vllm_memory
 from launcher.engines.base import Budget, Fault, Site
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
+from launcher.layers import Stage
 from launcher.plan import Plan
 from launcher.profile import CPU, CUDA
 
@@ -21,6 +22,8 @@ VERSION = "0.32.0"
 PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
 PROGRAM = "vllm.entrypoints.openai.api_server"
 READY_PATH = "/health"
+stages = vllm_memory.stages
+layout_fault = vllm_layouts.fault
 # PyTorch 2.13 for CUDA 13 begins with Turing: CUDA 13 has no compiler for what came before.
 COMPUTE = (7, 5)
 # Tokens in a block: 16 on CUDA (config/cache.py, DEFAULT_BLOCK_SIZE), 128 on CPUs (platforms/cpu.py).
@@ -50,14 +53,33 @@ def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: in
     return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
 
 
-def kv_tokens(architecture: Architecture, gpu: Gpu, kv: int, context: int, *, tensor: int, kv_dtype: str) -> int:
+def kv_tokens(
+    architecture: Architecture,
+    gpu: Gpu | None,
+    kv: int,
+    context: int,
+    *,
+    tensor: int,
+    kv_dtype: str,
+    stage: Stage | None = None,
+) -> int:
     """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens, in whole blocks: what vLLM will print."""
-    return vllm_memory.tokens(architecture, kv, context, _setting(gpu, tensor, kv_dtype))
+    return vllm_memory.tokens(architecture, kv, context, _setting(gpu, tensor, kv_dtype, stage))
 
 
-def kv_bytes(architecture: Architecture, gpu: Gpu, context: int, sequences: float, *, tensor: int, kv_dtype: str) -> int:
-    """Bytes on each rank that so many sequences of `context` tokens need at once: the inverse of kv_tokens."""
-    return vllm_memory.kv_bytes(architecture, context, sequences, _setting(gpu, tensor, kv_dtype))
+def kv_bytes(
+    architecture: Architecture,
+    gpu: Gpu | None,
+    context: int,
+    sequences: float,
+    *,
+    tensor: int,
+    kv_dtype: str,
+    stage: Stage | None = None,
+) -> int:
+    """Bytes on each rank that so many sequences of `context` tokens need, and the block that the pool holds back."""
+    setting = _setting(gpu, tensor, kv_dtype, stage)
+    return vllm_memory.kv_bytes(architecture, context, sequences, setting) + vllm_memory.block_bytes(architecture, setting)
 
 
 def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
@@ -105,8 +127,10 @@ def _share(gpu: Gpu) -> float:
     return max(0, int(min(SHARE, (gpu.free - CONTEXT_MARGIN) / gpu.total) * 1000)) / 1000
 
 
-def _setting(gpu: Gpu, tensor: int, kv_dtype: str = "bf16") -> Setting:
-    return Setting(tensor=tensor, kv_dtype=kv_dtype, batched=_batched_tokens(gpu))
+def _setting(gpu: Gpu | None, tensor: int, kv_dtype: str = "bf16", stage: Stage | None = None) -> Setting:
+    if gpu is None:
+        return Setting(kv_dtype=kv_dtype, batched=BATCHED_TOKENS, block=KV_BLOCK[CPU])
+    return Setting(tensor=tensor, kv_dtype=kv_dtype, batched=_batched_tokens(gpu), block=KV_BLOCK[CUDA], stage=stage)
 
 
 def _batched_tokens(gpu: Gpu) -> int:

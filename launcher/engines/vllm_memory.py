@@ -2,18 +2,21 @@
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from launcher import memory
 from launcher.architecture import Architecture
 from launcher.gpu import GIB
-from launcher.layers import Attention, Cache, Latent, State
+from launcher.layers import Attention, Cache, Latent, Stage, State, staged
 
 Version = tuple[int, int]
+Kept = tuple[Cache, tuple[int, ...]]
 CURRENT: Version = (0, 32)
 BLOCK = 16  # config/cache.py, DEFAULT_BLOCK_SIZE
+ANY_NUMBER = sys.maxsize
 
 # Versions at which a rule changed, and what says so.
 SLIDING_SINCE: Version = (0, 10)  # before, windows took a full cache (gpt-oss on 0.10.1.1 is the first that shows groups)
@@ -40,7 +43,8 @@ class Setting:
     """How a server is started, as far as its KV cache depends on it.
 
     `batched` is --max-num-batched-tokens; `drafts` the layers of a draft head, `speculated` the tokens that it proposes;
-    `contexts` the ranks that share a sequence (decode context parallelism).
+    `contexts` the ranks that share a sequence (decode context parallelism); `block` is --block-size, in tokens; `stage` the
+    layers that the rank holds, None for all.
     """
 
     tensor: int = 1
@@ -50,6 +54,8 @@ class Setting:
     drafts: int = 0
     speculated: int = 0
     contexts: int = 1
+    block: int = BLOCK
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,14 @@ class Group:
 
     pages: Pages
     bytes: int
+
+
+def stages(layers: int, pipeline: int) -> tuple[Stage, ...]:
+    """How a pipeline shares out its layers; what is left over goes to the middle (distributed/utils.py, get_pp_indices)."""
+    sizes = [layers // pipeline] * pipeline
+    for place in range(2, layers % pipeline + 2):
+        sizes[-place] += 1
+    return staged(sizes)
 
 
 def parse_version(text: str) -> Version:
@@ -150,7 +164,7 @@ def _sparse_workspaces(architecture: Architecture, context: int) -> int:
 
     Source: v1/attention/backends/mla/flashmla_sparse.py and indexer.py, VLLM_SPARSE_INDEXER_MAX_LOGITS_MB.
     """
-    sparse = next((cache for cache in architecture.caches if isinstance(cache, Latent) and cache.indexer), None)
+    sparse = next((cache for cache, _ in architecture.kept if isinstance(cache, Latent) and cache.indexer), None)
     if sparse is None:
         return 0
     entries = context // max(1, sparse.ratio)
@@ -167,13 +181,15 @@ def tokens(architecture: Architecture, kv: int, context: int, setting: Setting) 
     """Tokens that `kv` bytes of a rank hold in sequences of `context`: the maximum concurrency vLLM prints, times `context`.
 
     Whole blocks, padded groups, windows and states included: for hybrids it depends on `context`. Source:
-    v1/core/kv_cache_utils.py, get_kv_cache_capacity.
+    v1/core/kv_cache_utils.py, get_kv_cache_capacity. A stage of a pipeline that keeps nothing holds any number.
     """
     groups = kv_groups(architecture, setting)
     if not groups:
         return 0
-    blocks = max(0, kv) // max(group.bytes for group in groups)
-    return int(blocks / blocks_needed(groups, context, setting) * context)
+    largest = max(group.bytes for group in groups)
+    if not largest:
+        return ANY_NUMBER
+    return int(max(0, kv) // largest / blocks_needed(groups, context, setting) * context)
 
 
 def kv_bytes(architecture: Architecture, context: int, sequences: float, setting: Setting) -> int:
@@ -181,6 +197,11 @@ def kv_bytes(architecture: Architecture, context: int, sequences: float, setting
     groups = kv_groups(architecture, setting)
     blocks = math.ceil(blocks_needed(groups, context, setting) * sequences)
     return blocks * max((group.bytes for group in groups), default=0)
+
+
+def block_bytes(architecture: Architecture, setting: Setting) -> int:
+    """Bytes on a rank of the block that the pool never gives away (get_kv_cache_configs: "Reserve the null block")."""
+    return max((group.bytes for group in kv_groups(architecture, setting)), default=0)
 
 
 def blocks_needed(groups: Iterable[Group], context: int, setting: Setting) -> int:
@@ -191,47 +212,75 @@ def blocks_needed(groups: Iterable[Group], context: int, setting: Setting) -> in
 
 
 def kv_groups(architecture: Architecture, setting: Setting) -> tuple[Group, ...]:
-    """Layers in groups of equal pages, as vLLM shares them out (v1/core/kv_cache_utils.py, get_kv_cache_groups)."""
-    kept = [cache for cache in architecture.caches if cache and not (isinstance(cache, Attention) and cache.shared)]
-    grown = next((cache for cache in reversed(kept) if not isinstance(cache, State)), None)
+    """Layers in groups of equal pages, as vLLM shares them out (v1/core/kv_cache_utils.py, get_kv_cache_groups).
+
+    Groups are those of the whole model; a stage of a pipeline has of each the layers that it holds
+    (_project_kv_cache_groups_to_worker).
+    """
+    return _kv_groups(architecture.kept, architecture.layers, setting)
+
+
+@lru_cache(maxsize=1024)
+def _kv_groups(kept: tuple[Kept, ...], count: int, setting: Setting) -> tuple[Group, ...]:
+    """Asked again for each context that is tried: few kinds of layers, and one answer for all contexts."""
+    layers = _with_drafts([each for each in kept if not (isinstance(each[0], Attention) and each[0].shared)], count, setting)
+    if any(isinstance(cache, Latent) and cache.window for cache, _ in layers):
+        return _packed(layers, setting)
+    pages = _layer_pages(layers, setting)
+    if all(not each.window and not each.states for each, _ in pages) or len(pages) == 1:
+        return (Group(pages[0][0], sum(_held(numbers, setting) * each.bytes for each, numbers in pages)),) if pages else ()
+    return _equal_groups(_equal_pages(pages), setting)
+
+
+def _with_drafts(kept: list[Kept], count: int, setting: Setting) -> list[Kept]:
+    """The layers of a draft head behind the last one: like the last that is no state, but seeing all."""
+    growing = [each for each in kept if not isinstance(each[0], State)]
+    if not setting.drafts or not growing:
+        return kept
+    grown, _ = max(growing, key=lambda each: each[1][-1])
     if isinstance(grown, Latent) and grown.sparse:  # a draft's layer has index keys of its own
-        grown = replace(grown, indexer=max(cache.indexer for cache in kept if isinstance(cache, Latent)))
-    if grown is not None:
-        kept += [replace(grown, window=0) if isinstance(grown, Attention) else grown] * setting.drafts
-    if any(isinstance(cache, Latent) and cache.window for cache in kept):
-        return _packed([cache for cache in kept if isinstance(cache, Latent)], setting)
-    pages = _layer_pages(kept, setting)
-    if all(not each.window and not each.states for each in pages) or len(set(pages)) == 1:
-        return (Group(pages[0], sum(each.bytes for each in pages)),) if pages else ()
-    return _equal_groups(_equal_pages(pages))
+        grown = replace(grown, indexer=max(cache.indexer for cache, _ in kept if isinstance(cache, Latent)))
+    if isinstance(grown, Attention):
+        grown = replace(grown, window=0)
+    joined = dict(kept)
+    joined[grown] = (*joined.get(grown, ()), *range(count, count + setting.drafts))
+    return list(joined.items())
 
 
-def _layer_pages(caches: Iterable[Cache], setting: Setting) -> list[Pages]:
+def _held(numbers: Sequence[int], setting: Setting) -> int:
+    """How many of these layers a rank holds; drafts are numbered behind the last one, and stand in the last stage."""
+    stage = setting.stage
+    if stage is None:
+        return len(numbers)
+    return stage.held(numbers) + (sum(number >= stage.count for number in numbers) if stage.closes else 0)
+
+
+def _layer_pages(layers: Iterable[Kept], setting: Setting) -> list[tuple[Pages, tuple[int, ...]]]:
     """Each layer's pages; in hybrids the block grows until a page of attention holds a whole state.
 
     Source: platforms/interface.py, _align_hybrid_block_size ("Setting attention block size to 784 tokens").
     """
-    kept = tuple(caches)
+    kept = tuple(layers)
     speculated = setting.speculated
-    states = [_with_draft(cache, speculated) for cache in kept if isinstance(cache, State)]
-    attending = [cache for cache in kept if not isinstance(cache, State)]
+    states = [_with_draft(cache, speculated) for cache, _ in kept if isinstance(cache, State)]
+    attending = [cache for cache, _ in kept if not isinstance(cache, State)]
     one = max((memory.token_bytes(cache, setting.kv_dtype, setting.tensor) for cache in attending), default=0)
     largest = max((memory.state_bytes(state, setting.tensor) for state in states), default=0)
-    block = BLOCK
+    block = setting.block
     if largest and one:
-        step = _MLA_ALIGNMENT if any(isinstance(cache, Latent) for cache in attending) else BLOCK
+        step = _MLA_ALIGNMENT if any(isinstance(cache, Latent) for cache in attending) else setting.block
         block = step * max(1, math.ceil(largest / (step * one)))
     resident = (2 if setting.version >= STATES_CACHED else 1) + speculated
-    found = []
-    for cache in kept:
+    found: dict[Pages, tuple[int, ...]] = {}
+    for cache, numbers in kept:
         if isinstance(cache, State):
-            found.append(Pages(max(largest, one * block), block, states=resident))
-            continue
-        window = cache.window if setting.version >= SLIDING_SINCE else 0
-        chunked = isinstance(cache, Attention) and cache.chunked
-        per_token = memory.token_bytes(cache, setting.kv_dtype, setting.tensor)
-        found.append(Pages(per_token * block, block, window, chunked))
-    return found
+            pages = Pages(max(largest, one * block), block, states=resident)
+        else:
+            window = cache.window if setting.version >= SLIDING_SINCE else 0
+            chunked = isinstance(cache, Attention) and cache.chunked
+            pages = Pages(memory.token_bytes(cache, setting.kv_dtype, setting.tensor) * block, block, window, chunked)
+        found[pages] = (*found.get(pages, ()), *numbers)
+    return [(pages, tuple(sorted(numbers))) for pages, numbers in found.items()]
 
 
 def _with_draft(state: State, speculated: int) -> State:
@@ -239,34 +288,43 @@ def _with_draft(state: State, speculated: int) -> State:
     return replace(state, history=state.history + speculated)
 
 
-def _equal_pages(pages: list[Pages]) -> list[Pages]:
+def _equal_pages(pages: list[tuple[Pages, tuple[int, ...]]]) -> list[tuple[Pages, tuple[int, ...]]]:
     """All pages as large as the largest: by more tokens in a block where that comes out even, else by padding.
 
     Source: unify_kv_cache_spec_page_size.
     """
-    largest = max(each.bytes for each in pages)
+    largest = max(each.bytes for each, _ in pages)
     return [
-        replace(each, bytes=largest, block=each.block * (largest // each.bytes) if largest % each.bytes == 0 else each.block)
-        for each in pages
+        (replace(each, bytes=largest, block=each.block * (largest // each.bytes if largest % each.bytes == 0 else 1)), numbers)
+        for each, numbers in pages
     ]
 
 
-def _equal_groups(pages: list[Pages]) -> tuple[Group, ...]:
+def _equal_groups(pages: list[tuple[Pages, tuple[int, ...]]], setting: Setting) -> tuple[Group, ...]:
     """Groups as large as the rarest kind of layer, or the most frequent one's size if that is not much more.
 
-    Source: _get_kv_cache_groups_uniform_page_size.
+    Of n groups of a kind each has every n-th layer, so that stages of a pipeline hold like parts of all. Source:
+    _get_kv_cache_groups_uniform_page_size.
     """
-    kinds = Counter(pages)
-    fewest, most = min(kinds.values()), max(kinds.values())
+    fewest, most = (choice(len(numbers) for _, numbers in pages) for choice in (min, max))
     size = most if most < fewest * _NEARLY else fewest
-    return tuple(Group(kind, size * kind.bytes) for kind, number in kinds.items() for _ in range(math.ceil(number / size)))
+    found = []
+    for kind, numbers in pages:
+        groups = math.ceil(len(numbers) / size)
+        for each in range(groups):
+            held = size if setting.stage is None else _held(numbers[each::groups], setting)
+            found.append(Group(kind, held * kind.bytes))
+    return tuple(found)
 
 
-def _packed(caches: list[Latent], setting: Setting) -> tuple[Group, ...]:
+def _packed(layers: list[Kept], setting: Setting) -> tuple[Group, ...]:
     """DeepSeek V4: pages of several sizes packed into one block, windows and compressors' states in groups beside them.
 
     Source: _get_packed_kv_cache_groups, with the pages of models/deepseek_v4 (attention.py, compressor.py).
     """
+    caches = [cache for cache, numbers in layers if isinstance(cache, Latent) for _ in range(_held(numbers, setting))]
+    if not caches:
+        return (Group(Pages(0, _V4_BLOCK), 0),)
     full = sum(_full_page(cache, setting) for cache in caches if cache.ratio)
     fine, coarse = ([cache for cache in caches if cache.ratio == ratio] for ratio in (4, 128))
     window = Pages(

@@ -21,7 +21,7 @@ from launcher.server import ServerSpec
 from launcher.world import World
 from tests.hub_server import Hub, Repository
 from tests.machines_for_tests import machine
-from tests.models_for_tests import coder, safetensors, tiny_folder
+from tests.models_for_tests import TINY_POSITIONS, coder, safetensors, tiny_folder
 from tests.recipes_for_tests import THOUGHTS, TOOLS, recipe
 from tests.recipes_for_tests import Site as RecipeSite
 from tests.test_weights import hub_env
@@ -56,7 +56,7 @@ SECRETIVE = GpuProcess(9, "VLLM::EngineCore", 0)
 @pytest.mark.parametrize(
     ("inventory", "group", "more"),
     [
-        pytest.param(machine(1, 79.18), "now", {"variant": "bf16", "context": 32_768}, id="a large GPU"),
+        pytest.param(machine(1, 79.18), "now", {"variant": "fp8", "context": 78_848}, id="a large GPU"),
         pytest.param(
             taken(machine(1, 79.18), DESKTOP, TRAINING),
             "now",
@@ -300,7 +300,7 @@ def test_a_folder_can_be_added_once(world: World) -> None:
         models_add.run(world, "./mine")
     plan = decide(replace(world, profiles=(world.home.profiles,)), ServerSpec("mine"), world.inventory())
     assert isinstance(plan, Plan)
-    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size
+    assert plan.memory.weights == (folder / "model.safetensors").stat().st_size + TINY_POSITIONS
 
 
 def test_a_profile_of_the_users_hides_the_shipped_one(world: World) -> None:

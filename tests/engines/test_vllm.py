@@ -44,7 +44,7 @@ def test_on_a_cpu_the_kv_cache_is_sized_explicitly() -> None:
         "--host": "127.0.0.1",
         "--port": "8400",
         "--max-model-len": "8192",
-        "--kv-cache-memory-bytes": str(16_384 * 23_040),
+        "--kv-cache-memory-bytes": str(16_512 * 23_040),
         "--max-num-seqs": "8",
         "--enforce-eager": "",
         "--dtype": "float16",
@@ -67,8 +67,8 @@ def test_on_gpus_the_claim_becomes_a_share_of_the_total() -> None:
         pytest.param(Wish(tensor=2), "2", None, None, id="a group that shares each layer"),
         pytest.param(Wish(pipeline=3), "1", "3", None, id="three stages, one after another"),
         pytest.param(Wish(tensor=2, pipeline=2), "2", "2", None, id="both"),
-        pytest.param(Wish(tensor=1, kv_dtype="fp8"), "1", None, "fp8", id="a KV cache in 8 bits"),
-        pytest.param(Wish(tensor=1, kv_dtype=None), "1", None, None, id="the KV cache as the engine has it by itself"),
+        pytest.param(Wish(tensor=1, pipeline=1, kv_dtype="fp8"), "1", None, "fp8", id="a KV cache in 8 bits"),
+        pytest.param(Wish(tensor=1, pipeline=1, kv_dtype=None), "1", None, None, id="the KV cache as the engine has it"),
     ],
 )
 def test_the_layout_and_the_kv_cache_are_told(wish: Wish, tensor: str, pipeline: str | None, kv_dtype: str | None) -> None:
@@ -141,8 +141,9 @@ def test_a_cache_of_two_sequences_holds_them() -> None:
     gpu = machine(1, 79.18).gpus[0]
     architecture = PROFILES["openhands-lm-32b"].architecture
     kv = vllm.kv_bytes(architecture, gpu, 32_768, 2, tensor=1, kv_dtype="bf16")
-    assert kv == 2 * 32_768 * 262_144
-    assert vllm.kv_tokens(architecture, gpu, kv, 32_768, tensor=1, kv_dtype="bf16") == 2 * 32_768
+    # And the block of 16 tokens that the pool holds back: without it the server would not start (kv_cache_utils.py).
+    assert kv == (2 * 32_768 + 16) * 262_144
+    assert vllm.kv_tokens(architecture, gpu, kv, 32_768, tensor=1, kv_dtype="bf16") == 2 * 32_768 + 16
 
 
 def test_a_full_card_has_a_budget_below_zero() -> None:

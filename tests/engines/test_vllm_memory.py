@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher import memory
+from launcher.architecture import read
 from launcher.engines import vllm_memory
 from launcher.engines.vllm_memory import CURRENT, Setting
 from launcher.gpu import GIB
@@ -15,10 +18,13 @@ LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 QWEN = "Qwen/Qwen3.5-27B"
 GLM = "lukealonso/GLM-5.1-NVFP4-MTP"
 GEMMA = "google/gemma-4-26B-A4B-it"
+MEASUREMENTS = Path(__file__).parent.parent / "measurements"
 STARTS: dict[str, dict[str, Any]] = {
     row["id"]: row
-    for row in map(json.loads, (Path(__file__).parent.parent / "measurements" / "starts.jsonl").read_text().splitlines())
+    for name in ("starts.jsonl", "unseen.jsonl")
+    for row in map(json.loads, (MEASUREMENTS / name).read_text().splitlines())
 }
+UNSEEN = json.loads((MEASUREMENTS / "unseen_configs.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,42 @@ def test_tokens_that_a_measured_cache_holds(identity: str, setting: Setting, tol
     context = row["max_concurrency_len"] if "max_concurrency_len" in row else row["max_model_len"]
     held = vllm_memory.tokens(of(row["model"]), round(row["kv_avail_gib"] * GIB), context, setting)
     assert held == pytest.approx(row.get("kv_capacity_tokens_from_concurrency") or row["kv_tokens"], rel=tolerance)
+
+
+OLDER = Setting(version=(0, 19))
+
+
+@pytest.mark.parametrize(
+    ("identity", "setting", "weights", "tokens"),
+    [
+        # Loaded GiB a rank, and the sequences of 8,192 tokens (phi-2: 2,048) that the measured cache holds, as vLLM 0.19
+        # printed them: rows of tests/measurements/unseen.jsonl, each with its log's address.
+        pytest.param("u001", OLDER, 12.56, 15.41, id="as many KV heads as heads (CodeLlama 7B)"),
+        pytest.param("u002", OLDER, 29.43, 183.78, id="latents, a dense layer before experts (DeepSeek V2 Lite)"),
+        pytest.param("u003", replace(OLDER, tensor=2), 33.88, 29.82, id="FP8 a channel on two ranks (Llama 3.3 70B)"),
+        pytest.param("u004", replace(OLDER, tensor=4), 16.96, 86.55, id="and on four"),
+        pytest.param("u006", OLDER, 50.72, 7.16, id="each other layer a window, a tied head (Gemma 2 27B)"),
+        pytest.param("u010", OLDER, 51.45, 4.46, id="five windows of six, and a tower (Gemma 3 27B)"),
+        pytest.param("u012", OLDER, 15.91, 15.84, id="heads wider than the hidden size (Gemma 7B)"),
+        pytest.param("u013", OLDER, 4.74, 110.85, id="a tied head (Granite 3.1 2B)"),
+        pytest.param("u016", OLDER, 5.54, 109.84, id="a tower before it (Granite Vision 3.3)"),
+        pytest.param("u017", replace(OLDER, tensor=4), 53.12, 44.68, id="chunks, and ten million positions (Llama 4 Scout)"),
+        pytest.param("u018", OLDER, 5.19, 110.41, id="MLPs without a gate (phi-2)"),
+        pytest.param("u021", replace(OLDER, tensor=2), 43.51, 56.88, id="experts in every layer (Mixtral)"),
+        pytest.param("u025", replace(OLDER, tensor=2), 15.53, 230.82, id="latents are whole on both ranks (Kimi-VL)"),
+        pytest.param("u026", replace(OLDER, tensor=2), 7.01, 316.07, id="experts in MXFP4, windows (gpt-oss 20B)"),
+        pytest.param("u027", OLDER, 26.67, 30.55, id="a wide shared expert (Qwen1.5 MoE)"),
+        pytest.param("u034", OLDER, 5.38, 67.71, id="integers of four bits in groups (Llama 3.1 8B w4a16)"),
+        pytest.param("u035", OLDER, 24.07, 38.98, id="integers of eight bits, a tower in 16 (Mistral Small 3.1 w8a8)"),
+    ],
+)
+def test_what_real_starts_loaded_and_held(identity: str, setting: Setting, weights: float, tokens: float) -> None:
+    row = STARTS[identity]
+    model = read(UNSEEN[row["model"]]["config"], where=row["model"])
+    loaded = memory.weights(model, model.quantisation or "bf16", setting.tensor)
+    assert loaded / GIB == pytest.approx(weights, rel=0.013)
+    held = vllm_memory.tokens(model, round(row["kv_avail_gib"] * GIB), row["max_model_len"], setting)
+    assert held / row["max_model_len"] == pytest.approx(tokens, rel=0.003)
 
 
 @pytest.mark.parametrize(
