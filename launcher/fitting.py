@@ -7,7 +7,7 @@ from launcher import memory
 from launcher.architecture import Architecture
 from launcher.engines.base import Budget, Engine
 from launcher.gpu import GIB, Gpu, Inventory
-from launcher.plan import Memory, Plan, Wish
+from launcher.plan import Memory, Modelled, Plan, Wish
 from launcher.profile import CPU, CUDA, Profile, Variant
 
 # The smallest window that OpenHands still loads, once output and a tenth of slack are taken off.
@@ -138,7 +138,7 @@ def _filled(
         each = " on each GPU" if len(gpus) > 1 else ""
         return None, f"needs about {need / GIB:.1f} GiB{each}; {where} can give {max(0, budget.claim) / GIB:.1f} GiB"
     kv = min(budget.kv, cache.size(context, tokens / context))
-    sizes = Memory(weights=weights, kv=kv, overhead=budget.overhead, claim=budget.claim, kv_tokens=tokens)
+    sizes = Memory(weights, kv, budget.overhead, budget.claim, tokens, Modelled(weights, budget.overhead))
     made = Plan(
         profile=profile,
         variant=candidate.variant,

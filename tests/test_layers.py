@@ -13,17 +13,19 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan",
+        "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
         "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
         "engines.vllm", "engines.vllm_memory",
-        "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
+        "engines.sglang_memory", "engines.sglang_log", "engines.vllm_log",
+        "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
-        "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
+        "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
