@@ -1,14 +1,17 @@
 """One variant on given devices: how much KV cache is left, and the largest context that it carries. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from launcher import memory
 from launcher.architecture import Architecture
+from launcher.correction import corrected
 from launcher.engines.base import Budget, Engine
 from launcher.gpu import GIB, Gpu, Inventory
+from launcher.layers import Latent
 from launcher.plan import Memory, Modelled, Plan, Wish
 from launcher.profile import CPU, CUDA, Profile, Variant
+from launcher.starts import Setup, Start, device_of, served_of
 
 # The smallest window that OpenHands still loads, once output and a tenth of slack are taken off.
 AGENT_CONTEXT = 24_576
@@ -28,12 +31,13 @@ KV_COMPUTE = (8, 0)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One variant on one engine, not yet on any device."""
+    """One variant on one engine, not yet on any device; `starts` are the earlier ones on record."""
 
     profile: Profile
     variant: Variant
     engine: Engine
     wish: Wish
+    starts: Sequence[Start] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -73,7 +77,8 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
         # Stages talk through NCCL too, which a lone GPU does without.
         budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
     where = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
-    made, reason = _filled(candidate, layout, weights, _within(budget, wish, tightest.total), where=where, most=most)
+    budget = _within(budget, wish, tightest.total)
+    made, reason = _filled(candidate, layout, weights, budget, device=device_of(tightest), where=where, most=most)
     return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CUDA], candidate.engine.SEQUENCES[CUDA])), reason
 
 
@@ -92,7 +97,8 @@ def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str
     alone = Layout((), 1, 1)
     weights = _weights(candidate, alone)
     budget = _within(candidate.engine.cpu_budget(inventory, weights=weights), wish, inventory.ram.total)
-    made, reason = _filled(candidate, alone, weights, budget, where="this machine's memory", most=None)
+    device, where = inventory.cpu.name, "this machine's memory"
+    made, reason = _filled(candidate, alone, weights, budget, device=device, where=where, most=None)
     # The host's memory is everybody's: no more of it than the sessions need.
     sessions = wish.sessions or SESSIONS
     return (None if made is None else _trimmed(made, candidate.engine.KV_BLOCK[CPU], sessions)), reason
@@ -123,12 +129,17 @@ def _weights(candidate: Candidate, layout: Layout) -> int:
 
 
 def _filled(
-    candidate: Candidate, layout: Layout, weights: int, budget: Budget, *, where: str, most: int | None
+    candidate: Candidate, layout: Layout, weights: int, budget: Budget, *, device: str, where: str, most: int | None
 ) -> tuple[Plan | None, str]:
     """The plan that a budget gives: KV cache in whole blocks, and of that a context, of `most` tokens if that is said."""
     profile, wish, gpus = candidate.profile, candidate.wish, layout.gpus
     # The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised.
     kv_dtype = wish.kv_dtype or ("fp16" if candidate.variant.precision == "fp16" else "bf16")
+    modelled = Modelled(weights, budget.overhead)
+    growing = any(isinstance(cache, Latent) and cache.sparse for cache in profile.architecture.caches)
+    setup = setup_of(profile, candidate.variant, candidate.engine, layout, device=device, kv_dtype=kv_dtype)
+    learnt = corrected(weights, budget, setup, candidate.starts, growing=growing)
+    weights, budget = learnt.weights, learnt.budget
     cache = _cache(candidate, layout, budget.kv, kv_dtype)
     context = _solved(cache, profile, wish, most)
     tokens = cache.tokens(context)
@@ -138,7 +149,7 @@ def _filled(
         each = " on each GPU" if len(gpus) > 1 else ""
         return None, f"needs about {need / GIB:.1f} GiB{each}; {where} can give {max(0, budget.claim) / GIB:.1f} GiB"
     kv = min(budget.kv, cache.size(context, tokens / context))
-    sizes = Memory(weights, kv, budget.overhead, budget.claim, tokens, Modelled(weights, budget.overhead))
+    sizes = Memory(weights, kv, budget.overhead, budget.claim, tokens, modelled)
     made = Plan(
         profile=profile,
         variant=candidate.variant,
@@ -150,8 +161,23 @@ def _filled(
         sessions=tokens / context,
         kv_dtype=kv_dtype,
         memory=sizes,
+        notes=(learnt.note,) if learnt.note else (),
     )
     return made, ""
+
+
+def setup_of(profile: Profile, variant: Variant, engine: Engine, layout: Layout, *, device: str, kv_dtype: str) -> Setup:
+    """What the memory of a start follows from; `device` as in Setup."""
+    return Setup(
+        device=device,
+        engine=engine.NAME,
+        version=engine.VERSION,
+        model=profile.name,
+        served=served_of(profile, variant, engine.NAME),
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        kv_dtype=kv_dtype,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ LAYERS = (
     ("decisions", {
         "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
         "engines.vllm", "engines.vllm_memory",
-        "engines.sglang_memory", "engines.sglang_log", "engines.vllm_log",
+        "engines.sglang_memory", "engines.sglang_log", "engines.vllm_log", "correction",
         "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
