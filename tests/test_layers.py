@@ -28,7 +28,7 @@ LAYERS = (
         "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
         "up_result", "wires",
