@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import catalogue, fitting, planner, ports, store
+from launcher import catalogue, fitting, history, planner, ports, store
 from launcher.command import Command
 from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
@@ -47,16 +47,17 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         kv_dtype=spec.kv_dtype,
         sessions=spec.sessions,
     )
+    starts = history.read(world.home)
     if reference := spec.origin or spec.model:
         profile = find(world, reference)
         _refuse_variant(profile, spec.variant)
-        return planner.plan(profile, inventory, world.engines, wish)
+        return planner.plan(profile, inventory, world.engines, wish, starts)
     profiles = _unasked(world)
-    best = planner.choose(profiles, inventory, world.engines, wish)
+    best = planner.choose(profiles, inventory, world.engines, wish, starts)
     if best is None:
         # Every profile's reasons would be a page: the smallest model's tell what is missing.
         smallest = min(profiles, key=lambda profile: profile.architecture.parameters)
-        return planner.plan(smallest, inventory, world.engines, wish)
+        return planner.plan(smallest, inventory, world.engines, wish, starts)
     return best
 
 

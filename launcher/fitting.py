@@ -1,15 +1,18 @@
 """One variant on given devices: how much KV cache is left, and the largest context that it carries. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from launcher import memory
 from launcher.architecture import Architecture
+from launcher.correction import corrected
 from launcher.engines.base import Budget, Engine
 from launcher.gpu import GIB, Gpu, Inventory
-from launcher.layers import Stage
-from launcher.plan import Memory, Plan, Wish
+from launcher.layers import Latent, Stage
+from launcher.plan import Memory, Modelled, Plan, Wish
 from launcher.profile import CPU, CUDA, Profile, Variant
 from launcher.quantisation import PRECISIONS, Quantisation
+from launcher.starts import Setup, Start, device_of, served_of
 
 # The smallest window that OpenHands still loads, once output and a tenth of slack are taken off.
 AGENT_CONTEXT = 24_576
@@ -29,12 +32,13 @@ KV_COMPUTE = (8, 0)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One variant on one engine, not yet on any device."""
+    """One variant on one engine, not yet on any device; `starts` are the earlier ones on record."""
 
     profile: Profile
     variant: Variant
     engine: Engine
     wish: Wish
+    starts: Sequence[Start] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -46,6 +50,11 @@ class Candidate:
     def loaded(self) -> Quantisation:
         """What the weights are in once they are loaded: the repository's own quantisation, or the engine's."""
         return self.architecture.quantisation or PRECISIONS[self.variant.precision]
+
+    @property
+    def kv_dtype(self) -> str:
+        """The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised."""
+        return self.wish.kv_dtype or ("fp16" if self.variant.precision == "fp16" else "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +68,21 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """What one device of a layout holds: the bytes of its `stage`'s weights (None: all layers), and what is left."""
+    """What one device of a layout holds: the bytes of its `stage`'s weights (None: all layers), and what is left.
+
+    `note` tells what of this earlier starts showed.
+    """
 
     stage: Stage | None
     weights: int
     budget: Budget
+    modelled: Modelled | None = None
+    note: str = ""
+
+    @property
+    def by_rule(self) -> Modelled:
+        """Weights and overhead without what earlier starts showed, so that a correction is never measured against itself."""
+        return self.modelled or Modelled(self.weights, self.budget.overhead)
 
 
 def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[Plan | None, str]:
@@ -88,7 +107,8 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
             budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
         ranks.append(Rank(stage, weights, _within(budget, wish, tightest.total)))
     where = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
-    room = Room(candidate, tightest, layout.tensor, tuple(ranks))
+    known = tuple(_learnt(candidate, rank, layout, device_of(tightest)) for rank in ranks)
+    room = Room(candidate, tightest, layout.tensor, known)
     return _filled(room, layout, where=where, most=most, sequences=candidate.engine.SEQUENCES[CUDA])
 
 
@@ -106,9 +126,11 @@ def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str
         return None, "an FP8 KV cache is planned on GPUs only"
     weights = _weights(candidate, 1, None)
     budget = _within(candidate.engine.cpu_budget(inventory, weights=weights), wish, inventory.ram.total)
-    room = Room(candidate, None, 1, (Rank(None, weights, budget),))
+    alone = Layout((), 1, 1)
+    rank = _learnt(candidate, Rank(None, weights, budget), alone, inventory.cpu.name)
+    room = Room(candidate, None, 1, (rank,))
     # The host's memory is everybody's: no more of it than the sessions need.
-    return _filled(room, Layout((), 1, 1), where="this machine's memory", most=None, sequences=wish.sessions or SESSIONS)
+    return _filled(room, alone, where="this machine's memory", most=None, sequences=wish.sessions or SESSIONS)
 
 
 def _within(budget: Budget, wish: Wish, total: int) -> Budget:
@@ -128,6 +150,30 @@ def _weights(candidate: Candidate, tensor: int, stage: Stage | None) -> int:
     return memory.weights(candidate.architecture, candidate.loaded, tensor, files=candidate.variant.size, stage=stage)
 
 
+def setup_of(profile: Profile, variant: Variant, engine: Engine, layout: Layout, *, device: str, kv_dtype: str) -> Setup:
+    """What the memory of a start follows from; `device` as in Setup."""
+    return Setup(
+        device=device,
+        engine=engine.NAME,
+        version=engine.VERSION,
+        model=profile.name,
+        served=served_of(profile, variant, engine.NAME),
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        kv_dtype=kv_dtype,
+    )
+
+
+def _learnt(candidate: Candidate, rank: Rank, layout: Layout, device: str) -> Rank:
+    """The rank as earlier starts say that it is; where there is none, as the rules do."""
+    if not candidate.starts:
+        return rank
+    setup = setup_of(candidate.profile, candidate.variant, candidate.engine, layout, device=device, kv_dtype=candidate.kv_dtype)
+    growing = any(isinstance(cache, Latent) and cache.sparse for cache, _ in candidate.architecture.kept)
+    known = corrected(rank.weights, rank.budget, setup, candidate.starts, growing=growing)
+    return replace(rank, weights=known.weights, budget=known.budget, modelled=rank.by_rule, note=known.note)
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What the ranks of a layout leave for the KV cache, on the GPU with the least free memory (None: the host's memory)."""
@@ -137,23 +183,18 @@ class Room:
     tensor: int
     ranks: tuple[Rank, ...]
 
-    @property
-    def kv_dtype(self) -> str:
-        """The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised."""
-        return self.candidate.wish.kv_dtype or ("fp16" if self.candidate.variant.precision == "fp16" else "bf16")
-
     def size(self, rank: Rank, context: int, sequences: float) -> int:
         """Bytes of cache that so many sequences of `context` tokens take of a rank."""
         return self.candidate.engine.kv_bytes(
             self.candidate.architecture, self.tightest, context, sequences,
-            tensor=self.tensor, kv_dtype=self.kv_dtype, stage=rank.stage,
+            tensor=self.tensor, kv_dtype=self.candidate.kv_dtype, stage=rank.stage,
         )  # fmt: skip
 
     def tokens(self, rank: Rank, kv: int, context: int) -> int:
         """Tokens in sequences of `context` that `kv` bytes of a rank hold."""
         return self.candidate.engine.kv_tokens(
             self.candidate.architecture, self.tightest, kv, context,
-            tensor=self.tensor, kv_dtype=self.kv_dtype, stage=rank.stage,
+            tensor=self.tensor, kv_dtype=self.candidate.kv_dtype, stage=rank.stage,
         )  # fmt: skip
 
     def holds(self, context: int, sequences: int) -> bool:
@@ -186,8 +227,9 @@ def _filled(room: Room, layout: Layout, *, where: str, most: int | None, sequenc
         pipeline=layout.pipeline,
         context=context,
         sessions=tokens / context,
-        kv_dtype=room.kv_dtype,
-        memory=Memory(weights=fullest.weights, kv=kv, overhead=fullest.budget.overhead, claim=claim, kv_tokens=tokens),
+        kv_dtype=candidate.kv_dtype,
+        memory=Memory(fullest.weights, kv, fullest.budget.overhead, claim, tokens, fullest.by_rule),
+        notes=(fullest.note,) if fullest.note else (),
     )
     return made, ""
 

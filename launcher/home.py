@@ -51,6 +51,11 @@ class Home:
         return self.root / "state"
 
     @property
+    def starts(self) -> Path:
+        """What earlier starts were planned to take and took: one line of JSON each."""
+        return self.state / "starts.jsonl"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

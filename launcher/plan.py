@@ -7,14 +7,26 @@ from launcher.profile import CPU, CUDA, Profile, Variant
 
 
 @dataclass(frozen=True, slots=True)
+class Modelled:
+    """Bytes on each device as the rules alone say them, before anything was measured."""
+
+    weights: int
+    overhead: int
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes on each device: weights, KV cache, what the engine needs besides, and the claim, which holds them all."""
+    """Bytes on each device: weights, KV cache, what the engine needs besides, and the claim, which holds them all.
+
+    `modelled` is what the rules alone say of weights and overhead; earlier starts may have taught otherwise.
+    """
 
     weights: int
     kv: int
     overhead: int
     claim: int
     kv_tokens: int
+    modelled: Modelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ tensor-parallel group gives that context, and then for no more than it: such a g
 GPU.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -15,17 +15,25 @@ from launcher.fitting import AGENT_CONTEXT, SESSIONS, Candidate, Layout, on_cpu,
 from launcher.gpu import Gpu, Inventory
 from launcher.plan import DoesNotFit, Plan, Rejection, Wish
 from launcher.profile import CPU, CUDA, Profile
+from launcher.starts import Start
 
 
-def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], wish: Wish | None = None) -> Plan | DoesNotFit:
+def plan(
+    profile: Profile,
+    inventory: Inventory,
+    engines: Mapping[str, Engine],
+    wish: Wish | None = None,
+    starts: Sequence[Start] = (),
+) -> Plan | DoesNotFit:
     """The best plan for `profile` on `inventory`, or every variant's reason for having none.
 
-    A context under AGENT_CONTEXT is refused unless it was asked for or is all that the model has.
+    A context under AGENT_CONTEXT is refused unless it was asked for or is all that the model has. `starts` are the earlier
+    ones on record, the oldest first: what they took corrects what the rules say.
     """
     wish = wish or Wish()
     tried: list[tuple[Candidate, Plan | None, str]] = []
     coarser: list[Candidate] = []
-    for _, alike in groupby(_candidates(profile, engines, wish), key=_precision):
+    for _, alike in groupby(_candidates(profile, engines, wish, starts), key=_precision):
         if any(best and _suits(best, profile, wish) for _, best, _ in tried):
             coarser += alike
         else:
@@ -44,7 +52,7 @@ def plan(profile: Profile, inventory: Inventory, engines: Mapping[str, Engine], 
     planned = any(best for _, best, _ in tried)
     if not planned and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
         # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
-        outcome = plan(profile, replace(inventory, gpus=()), engines, wish)
+        outcome = plan(profile, replace(inventory, gpus=()), engines, wish, starts)
         if isinstance(outcome, Plan):
             why = f"on the CPU, since no GPU here will do: {rejections[-1].reason}"
             return replace(outcome, notes=(why, *outcome.notes))
@@ -92,13 +100,17 @@ def _lost(plan: Plan, chosen: tuple[Candidate, Plan] | None, profile: Profile, w
 
 
 def choose(
-    profiles: Iterable[Profile], inventory: Inventory, engines: Mapping[str, Engine], wish: Wish | None = None
+    profiles: Iterable[Profile],
+    inventory: Inventory,
+    engines: Mapping[str, Engine],
+    wish: Wish | None = None,
+    starts: Sequence[Start] = (),
 ) -> Plan | None:
     """The plan of the largest model that runs here with a context that suits an agent; else of the largest that runs.
 
     It notes why the next larger model lost.
     """
-    outcomes = [plan(profile, inventory, engines, wish) for profile in profiles]
+    outcomes = [plan(profile, inventory, engines, wish, starts) for profile in profiles]
     best = max(
         (outcome for outcome in outcomes if isinstance(outcome, Plan)),
         key=lambda each: (each.context >= AGENT_CONTEXT, each.profile.architecture.parameters),
@@ -117,11 +129,11 @@ def _next_larger(best: Plan, outcomes: Iterable[Plan | DoesNotFit]) -> tuple[str
     return (f"{lost.profile.name} does not fit: {lost.rejections[-1].variant} {lost.rejections[-1].reason}",)
 
 
-def _candidates(profile: Profile, engines: Mapping[str, Engine], wish: Wish) -> Iterator[Candidate]:
+def _candidates(profile: Profile, engines: Mapping[str, Engine], wish: Wish, starts: Sequence[Start]) -> Iterator[Candidate]:
     for variant in profile.variants:
         for name, engine in engines.items():
             if wish.variant in (None, variant.name) and wish.engine in (None, name):
-                yield Candidate(profile, variant, engine, wish)
+                yield Candidate(profile, variant, engine, wish, starts)
 
 
 def _goal(profile: Profile, wish: Wish) -> int:
@@ -231,6 +243,7 @@ def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, invent
         for each in rejections
         if (each.variant, each.engine) != (plan.variant.name, plan.engine)
     ]
+    notes += plan.notes
     if plan.profile.architecture.generic:
         notes.append("its model_type is not known: its memory is counted by the generic rule for decoders")
     if plan.context > plan.profile.architecture.context:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from launcher import ports, processes, store
+from launcher import measuring, ports, processes, store
 from launcher.deciding import decide, refusal
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
@@ -59,16 +59,27 @@ def serve(
 
 def _started(world: World, what: Launch, running: Server | None) -> Proven:
     if running is None:
-        return launch(what)
+        return _launched(world, what)
     spec, plan, key = what.spec, what.plan, what.site.api_key
     reason = "it is started anew" if running.name == spec.model else f"{spec.model} takes its place"
     world.progress.say(f"{running.name} is stopped: {reason}")
     stop(world, running)
     try:
         _wait_for_memory(world, plan)
-        return launch(what)
+        return _launched(world, what)
     except LauncherError as fault:
         raise _bring_back(world, running, key, fault) from None
+
+
+def _launched(world: World, what: Launch) -> Proven:
+    """Start and prove, and note what it took; a plan that was bolder than the rules and failed is learnt from too."""
+    try:
+        proven = launch(what)
+    except LauncherError:
+        measuring.unlearn(world, what)
+        raise
+    measuring.note(world, what, proven)
+    return proven
 
 
 def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
@@ -90,7 +101,7 @@ def _bring_back(world: World, old: Server, key: str, fault: LauncherError) -> La
     port = urlsplit(old.base_url).port or ports.FIRST
     world.progress.say(f"{fault.message}: {old.name} is started again")
     try:
-        launch(_prepare(world, old.spec, plan_now(world, old.spec, None), port=port, key=key))
+        _launched(world, _prepare(world, old.spec, plan_now(world, old.spec, None), port=port, key=key))
         store.want(world.home, old.spec)
     except LauncherError as again:
         return LauncherError(f"{fault.message}; and {old.name} did not come back: {again.message}", hint=fault.hint)

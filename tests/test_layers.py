@@ -13,20 +13,22 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan",
+        "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
         "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
-        "engines.vllm", "engines.vllm_layouts", "engines.vllm_memory",
-        "engines.sglang_memory", "wiring.openhands_profile", "wiring.openhands_toml",
+        "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
+        "engines.sglang_memory", "engines.sglang_log", "correction",
+        "wiring.openhands_profile", "wiring.openhands_toml",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
-        "runners.spares", "environments", "weights", "catalogue", "probe", "store", "wiring.apply",
+        "runners.spares", "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "serving", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
         "up_result", "wires",

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from launcher import catalogue, fitting, memory, planner
 from launcher.architecture import read
 from launcher.engines.registry import ENGINES
+from launcher.fitting import Layout, setup_of
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan, Wish
+from launcher.starts import Measured, Setup, Start, device_of
 from tests.machines_for_tests import machine
+from tests.starts_for_tests import start
 
 PROFILES = catalogue.load_all([catalogue.shipped()])
 OPENHANDS = PROFILES["openhands-lm-32b"]
@@ -471,3 +474,123 @@ def test_no_more_sessions_are_planned_than_the_engine_takes_there(inventory: Inv
     assert isinstance(refused, DoesNotFit)
     assert refused.rejections[0].reason == f"{sessions} sessions are more than the {limit} that the engine takes at once"
     assert isinstance(planner.plan(SMOLLM, inventory, ENGINES, Wish(sessions=limit)), Plan)
+
+
+# -- what earlier starts took --
+
+
+def setup(plan: Plan) -> Setup:
+    layout = Layout(plan.gpus, plan.tensor, plan.pipeline)
+    device = device_of(plan.gpus[0])
+    return setup_of(plan.profile, plan.variant, ENGINES[plan.engine], layout, device=device, kv_dtype=plan.kv_dtype)
+
+
+def started(plan: Plan, *, kv: int, weights: int = 0) -> Start:
+    """A start by a plan, after which the engine had so much KV cache left; `weights` more bytes were loaded than planned."""
+    memory = plan.memory
+    loaded = memory.weights + weights
+    took = Measured(weights=loaded, kv=kv, overhead=max(1, memory.claim - loaded - kv))
+    return Start(setup(plan), "2026-11-22", plan.context, memory, took)
+
+
+def again(inventory: Inventory, *starts: Start, wish: Wish | None = None) -> Plan | DoesNotFit:
+    return planner.plan(OPENHANDS, inventory, ENGINES, wish, starts)
+
+
+@pytest.mark.parametrize(
+    ("gib", "more"),
+    [pytest.param(-4, False, id="less was left than planned"), pytest.param(4, True, id="more was left than planned")],
+)
+def test_a_later_plan_goes_by_what_the_start_took_and_says_so(gib: int, *, more: bool) -> None:
+    first = planned(machine(1, 79.18), Wish(variant="fp8"))
+    second = again(machine(1, 79.18), started(first, kv=first.memory.kv + gib * GIB), wish=Wish(variant="fp8"))
+    assert isinstance(second, Plan)
+    assert (second.memory.kv > first.memory.kv) == more
+    assert second.memory.modelled == first.memory.modelled
+    assert "weights and overhead as measured here on 2026-11-22" in second.notes
+    assert not any("measured" in note for note in first.notes)
+
+
+@pytest.mark.parametrize(
+    ("inventory", "wish"),
+    [
+        pytest.param(machine(1, 44.4), Wish(variant="fp8"), id="on another GPU"),
+        pytest.param(machine(2, 79.18), Wish(variant="fp8", tensor=2), id="on two of them"),
+        pytest.param(machine(1, 79.18), Wish(variant="mxfp4"), id="in another precision"),
+        pytest.param(machine(1, 79.18), Wish(variant="fp8", kv_dtype="fp8"), id="with another KV cache"),
+    ],
+)
+def test_weights_are_those_of_that_very_setup_alone(inventory: Inventory, wish: Wish) -> None:
+    first = planned(machine(1, 79.18), Wish(variant="fp8"))
+    second = again(inventory, started(first, kv=first.memory.kv, weights=GIB), wish=wish)
+    assert isinstance(second, Plan)
+    assert second.memory.weights == second.memory.modelled.weights
+    assert not any("weights" in note for note in second.notes if "measured" in note)
+
+
+frees = st.floats(20, 79)
+setups = st.builds(
+    lambda variant, tensor: setup_of(
+        OPENHANDS, variant, ENGINES["vllm"], Layout((), tensor, 1), device="GPU, 79 GiB", kv_dtype="bf16"
+    ),
+    st.sampled_from(OPENHANDS.variants),
+    st.sampled_from([1, 2]),
+)
+others = st.builds(
+    replace, st.just(setup(planned(machine(1, 79.18), Wish(variant="fp8")))), model=st.sampled_from(["a", "b", "c"])
+)
+told = st.none() | st.floats(0.1, 70)
+records = st.lists(
+    st.builds(
+        start,
+        setups | others,
+        claim=st.floats(20, 73),
+        weights=told,
+        overhead=told,
+        kv=told,
+        peak=told,
+        planned_kv=st.floats(0.1, 60),
+        modelled=st.floats(0.5, 8),
+    ),
+    max_size=8,
+)
+
+
+@given(st.integers(1, 2), frees, records, of_one_variant)
+def test_whatever_starts_took_a_plan_claims_no_more_than_is_free(
+    count: int, free: float, starts: list[Start], wish: Wish
+) -> None:
+    outcome = again(machine(count, 79.18, held=79.18 - free), *starts, wish=wish)
+    if isinstance(outcome, Plan):
+        memory = outcome.memory
+        assert all(memory.claim <= gpu.free for gpu in outcome.gpus)
+        assert memory.weights + memory.overhead + memory.kv <= memory.claim
+        assert min(memory.weights, memory.kv) > 0 <= memory.overhead
+        assert outcome.context * (wish.sessions or 1) <= memory.kv_tokens
+    else:
+        assert all(each.reason for each in outcome.rejections)
+
+
+@given(st.integers(1, 2), frees, st.floats(0, 40), records, of_one_variant)
+def test_whatever_starts_took_more_free_memory_never_gives_less_context(
+    count: int, free: float, more: float, starts: list[Start], wish: Wish
+) -> None:
+    fuller, freer = (machine(count, 79.18, held=79.18 - each) for each in (free, min(79.18, free + more)))
+    contexts = [
+        outcome.context if isinstance(outcome, Plan) else 0
+        for outcome in (again(each, *starts, wish=wish) for each in (fuller, freer))
+    ]
+    assert contexts[0] <= contexts[1]
+
+
+@given(frees, st.sampled_from(["bf16", "fp8", "mxfp4"]), st.floats(0, 8))
+def test_what_started_is_planned_again(free: float, variant: str, more: float) -> None:
+    """Else a bare `up` would refuse the very server that runs."""
+    inventory = machine(1, 79.18, held=79.18 - free)
+    first = planner.plan(OPENHANDS, inventory, ENGINES, Wish(variant=variant))
+    if isinstance(first, Plan):
+        one_sequence = first.context * first.memory.kv // first.memory.kv_tokens
+        # The engine takes more than planned, but starts: it has room for one sequence.
+        left = max(one_sequence, first.memory.kv - int(more * GIB))
+        same = again(inventory, started(first, kv=left), wish=Wish(variant=variant, context=first.context))
+        assert isinstance(same, Plan), same

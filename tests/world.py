@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from launcher.plan import Plan
 from launcher.progress import Progress
 from launcher.quantisation import Quantisation
 from launcher.runners import local
+from launcher.starts import Measured
 from launcher.world import Prepared, World
 from tests import stub_engine
 from tests.machines_for_tests import machine
@@ -84,6 +85,9 @@ class StubEngine:
 
     def phase(self, line: str) -> str | None:
         return vllm.phase(line)
+
+    def measured(self, log: Sequence[str]) -> Measured:
+        return vllm.measured(log)
 
 
 @dataclass

@@ -1,14 +1,15 @@
 """`launcher models`: what runs here now, what would if memory were freed, and what does not fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from launcher import catalogue, planner
+from launcher import catalogue, history, planner
 from launcher.deciding import smallest_machine
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan
 from launcher.profile import Profile
+from launcher.starts import Start
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -68,16 +69,17 @@ class ModelsResult:
 def run(world: World, inventory: Inventory) -> ModelsResult:
     """Plan every profile, on the machine as it is and with all of its memory."""
     free = _freed(inventory)
-    rows = [_row(world, profile, inventory, free) for profile in catalogue.load_all(world.profiles).values()]
+    starts = history.read(world.home)
+    rows = [_row(world, profile, inventory, free, starts) for profile in catalogue.load_all(world.profiles).values()]
     order = list(_HEADINGS)
     return ModelsResult(tuple(sorted(rows, key=lambda row: (order.index(row.group), row.profile.name))))
 
 
-def _row(world: World, profile: Profile, inventory: Inventory, free: Inventory) -> Row:
-    outcome = planner.plan(profile, inventory, world.engines)
+def _row(world: World, profile: Profile, inventory: Inventory, free: Inventory, starts: Sequence[Start]) -> Row:
+    outcome = planner.plan(profile, inventory, world.engines, starts=starts)
     if isinstance(outcome, Plan):
         return Row(outcome)
-    freed = planner.plan(profile, free, world.engines)
+    freed = planner.plan(profile, free, world.engines, starts=starts)
     if isinstance(freed, Plan):
         return Row(outcome, freed=freed, holders=tuple(_holders(inventory, {gpu.index for gpu in freed.gpus})))
     return Row(outcome, needs=smallest_machine(world, profile))

@@ -1,7 +1,7 @@
 """What an engine's adapter is: the only place that knows the engine's flags, its memory rule and its log."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ from launcher.gpu import Gpu, Inventory
 from launcher.layers import Stage
 from launcher.plan import Plan
 from launcher.quantisation import Quantisation
+from launcher.starts import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +124,6 @@ class Engine(Protocol):
 
     def phase(self, line: str) -> str | None:
         """The phase that a line of the engine's log begins, in words for a person."""
+
+    def measured(self, log: Sequence[str]) -> Measured:
+        """What the lines of a start's log tell of its memory."""

@@ -3,18 +3,19 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from launcher.architecture import Architecture
 from launcher.command import Command
-from launcher.engines import vllm_layouts, vllm_memory
+from launcher.engines import vllm_layouts, vllm_log, vllm_memory
 from launcher.engines.base import Budget, Fault, Site
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
 from launcher.plan import Plan
 from launcher.profile import CPU, CUDA
+from launcher.starts import Measured
 
 NAME = "vllm"
 VERSION = "0.32.0"
@@ -120,6 +121,11 @@ def phase(line: str) -> str | None:
         if pattern.search(line):
             return words
     return None
+
+
+def measured(log: Sequence[str]) -> Measured:
+    """What the lines of a start's log tell of its memory."""
+    return vllm_log.measured(log)
 
 
 def _share(gpu: Gpu) -> float:

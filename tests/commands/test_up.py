@@ -14,18 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher import keys, lock, ports, store
-from launcher.commands import chat, down, logs, ps, unwire, up, wires
+from launcher import history, keys, lock, ports, store
+from launcher.commands import chat, down, logs, plan, ps, unwire, up, wires
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, GpuProcess, Inventory
+from launcher.plan import Plan
+from launcher.runners import local
 from launcher.server import ServerSpec
 from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
 from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.models_for_tests import tiny_folder
-from tests.stub_engine import ANSWER
+from tests.stub_engine import ANSWER, KV_TOKENS
 from tests.world import StubEngine, Told, little_world, with_engine
 
 
@@ -465,3 +467,67 @@ def test_a_log_is_followed_line_by_line_to_the_engines_end(world: World, port: i
     assert [next(followed), next(followed)] == ["half a line", "and another"]
     down.run(world, None)
     assert all("Traceback" not in line for line in followed)
+
+
+def planned_notes(world: World) -> tuple[str, ...]:
+    outcome = plan.run(world, ServerSpec(model="tiny"), machine(ram=16)).outcome
+    assert isinstance(outcome, Plan)
+    return outcome.notes
+
+
+def test_what_a_start_took_is_on_record_and_the_next_plan_says_so(world: World, port: int) -> None:
+    assert not any("a start here" in note for note in planned_notes(world))
+    result = up.run(world, request(port=port))
+    (start,) = history.read(world.home)
+    assert (start.setup.device, start.setup.engine, start.setup.model) == ("cpu", "vllm", "tiny")
+    assert (start.context, start.planned) == (8192, result.plan.memory)
+    assert start.measured.kv_tokens == KV_TOKENS
+    # The stub is one process of Python.
+    assert start.measured.peak
+    assert 2**20 < start.measured.peak < 2**30
+    assert any(note.startswith(f"a start here on {start.on} took 0.") for note in planned_notes(world))
+    assert up.run(world, request(port=port)).already
+    assert len(history.read(world.home)) == 1
+
+
+def test_a_plan_that_went_by_earlier_starts_and_failed_is_not_made_again(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    down.run(world, None)
+    (start,) = history.read(world.home)
+    history.add(world.home, replace(start, measured=replace(start.measured, weights=2**20)))
+    assert any(note.startswith("weights as measured here") for note in planned_notes(world))
+    broken = with_engine(world, StubEngine(flags={"": ("--die", "ValueError: No available memory for the cache blocks.")}))
+    with pytest.raises(LauncherError, match="no memory is left for the KV cache"):
+        up.run(broken, request(port=port))
+    assert history.read(world.home) == ()
+    assert any("they are forgotten" in said for said in told(world).said)
+
+
+def test_a_failure_that_nothing_was_learnt_for_keeps_the_record(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    down.run(world, None)
+    before = history.read(world.home)
+    with pytest.raises(LauncherError):
+        up.run(with_engine(world, StubEngine(flags={"": ("--die", "ValueError: no")})), request(port=port))
+    assert history.read(world.home) == before
+
+
+def test_a_record_that_cannot_be_written_is_told_and_stops_nothing(world: World, port: int) -> None:
+    world.home.starts.mkdir(parents=True)
+    assert up.run(world, request(port=port)).exit_code == 0
+    assert any("what this start took is not on record" in said for said in told(world).said)
+    assert planned_notes(world)
+
+
+def test_what_a_gpu_is_held_of_is_counted_by_the_servers_own_processes(world: World, port: int) -> None:
+    def inventory() -> Inventory:
+        """Two GPUs: ours hold 5 GiB of one and 3 of the other, a stranger as much as one can."""
+        ours = [process for server in store.seen(world.home) if server.handle for process in local.processes(server.handle)]
+        stranger = GpuProcess(1, "init", 9 * GIB)
+        held = [(*(GpuProcess(pid, "engine", size * GIB) for pid in ours), stranger) for size in (5, 3)]
+        two = machine(2, 24, compute=(9, 0))
+        return replace(two, gpus=tuple(replace(gpu, processes=held[gpu.index]) for gpu in two.gpus))
+
+    up.run(replace(world, inventory=inventory), UpRequest(spec=ServerSpec(model="tiny", tensor=1, pipeline=2), port=port))
+    (start,) = history.read(world.home)
+    assert (start.setup.device, start.setup.pipeline, start.measured.peak) == ("GPU, 24 GiB", 2, 5 * GIB)

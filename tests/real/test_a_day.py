@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -15,7 +16,7 @@ import openai
 import psutil
 import pytest
 
-from launcher import ports, store
+from launcher import history, ports, store
 from launcher.home import Home
 from launcher.runners import spares
 from launcher.runners.base import Handle
@@ -114,6 +115,19 @@ def test_litellm_reaches_it_as_openhands_does(machine: Machine, up: dict[str, An
     done = subprocess.run(words, input=json.dumps(section), env=env, capture_output=True, text=True, check=False)
     assert "Paris" in done.stdout, done.stderr
     assert up["agent_model"] == section["model"]
+
+
+def test_what_the_start_took_is_on_record_and_the_next_plan_says_so(machine: Machine, up: dict[str, Any]) -> None:
+    printed = re.findall(r"KV cache size: ([\d,]+) tokens", Path(up["log"]).read_text(errors="replace"))
+    (start,) = history.read(Home(machine.home))
+    assert start.measured.kv_tokens == int(printed[-1].replace(",", "")) == start.planned.kv_tokens
+    assert (start.setup.model, start.setup.version, start.context) == ("smollm2-135m", "0.32.0", 8192)
+    # Three processes with PyTorch in each, and a quarter of a GiB of weights.
+    assert start.measured.peak
+    assert 2**30 < start.measured.peak < 4 * 2**30
+    assert stat.S_IMODE(Home(machine.home).starts.stat().st_mode) == 0o600
+    (note,) = [note for note in machine.json("plan", "smollm2-135m")["notes"] if start.on in note]
+    assert note.startswith((f"a start here on {start.on} took ", "overhead as measured here"))
 
 
 def test_without_the_key_nothing_is_answered(up: dict[str, Any]) -> None:
