@@ -156,7 +156,10 @@ def what_would_do(outcome: DoesNotFit) -> str:
 
 def smallest_machine(world: World, profile: Profile) -> str | None:
     """The smallest of the machines that people have or rent on which this model runs."""
-    return next((name for name in _LADDER if isinstance(planner.plan(profile, inventory_on(name), world.engines), Plan)), None)
+    least = fitting.lightest(profile)
+    machines = ((name, inventory_on(name)) for name in _LADDER)
+    large = ((name, machine) for name, machine in machines if sum(gpu.total for gpu in machine.gpus) > least)
+    return next((name for name, machine in large if isinstance(planner.plan(profile, machine, world.engines), Plan)), None)
 
 
 def with_a_gpu(world: World) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from launcher import memory
 from launcher.architecture import Architecture
@@ -30,7 +31,7 @@ SIXTEEN_BIT = frozenset({"bf16", "fp16"})
 KV_COMPUTE = (8, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """One variant on one engine, not yet on any device; `starts` are the earlier ones on record."""
 
@@ -40,21 +41,36 @@ class Candidate:
     wish: Wish
     starts: Sequence[Start] = ()
 
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
-        """The model's, quantised as this variant's repository is."""
-        model, own = self.profile.architecture, self.variant.quantisation
-        return replace(model, quantisation=own) if own else model
+        """The model's, quantised as this variant's repository is; asked for again for each context that is tried."""
+        return quantised(self.profile, self.variant)
 
     @property
     def loaded(self) -> Quantisation:
-        """What the weights are in once they are loaded: the repository's own quantisation, or the engine's."""
-        return self.architecture.quantisation or PRECISIONS[self.variant.precision]
+        """What the weights are in once they are loaded."""
+        return _loaded(self.architecture, self.variant)
 
     @property
     def kv_dtype(self) -> str:
         """The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised."""
         return self.wish.kv_dtype or ("fp16" if self.variant.precision == "fp16" else "bf16")
+
+
+def quantised(profile: Profile, variant: Variant) -> Architecture:
+    """The model's architecture, quantised as the variant's repository is."""
+    return replace(profile.architecture, quantisation=variant.quantisation) if variant.quantisation else profile.architecture
+
+
+def _loaded(architecture: Architecture, variant: Variant) -> Quantisation:
+    """The repository's own quantisation, or the one that the engine makes."""
+    return architecture.quantisation or PRECISIONS[variant.precision]
+
+
+def lightest(profile: Profile) -> int:
+    """Bytes of the weights of the smallest variant: what no machine with less memory can serve."""
+    made = ((quantised(profile, variant), variant) for variant in profile.variants)
+    return min(memory.weights(each, _loaded(each, variant), 1, files=variant.size) for each, variant in made)
 
 
 @dataclass(frozen=True, slots=True)

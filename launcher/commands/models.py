@@ -79,7 +79,7 @@ def _row(world: World, profile: Profile, inventory: Inventory, free: Inventory, 
     outcome = planner.plan(profile, inventory, world.engines, starts=starts)
     if isinstance(outcome, Plan):
         return Row(outcome)
-    freed = planner.plan(profile, free, world.engines, starts=starts)
+    freed = planner.plan(profile, free, world.engines, starts=starts) if free != inventory else outcome
     if isinstance(freed, Plan):
         return Row(outcome, freed=freed, holders=tuple(_holders(inventory, {gpu.index for gpu in freed.gpus})))
     return Row(outcome, needs=smallest_machine(world, profile))
