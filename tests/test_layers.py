@@ -13,6 +13,7 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan",
+        "finding",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
@@ -21,6 +22,7 @@ LAYERS = (
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.sglang_memory", "engines.sglang_log", "correction",
         "wiring.openhands_profile", "wiring.openhands_toml",
+        "checks.graphics", "checks.home", "checks.network", "checks.system",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
