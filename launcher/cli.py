@@ -201,6 +201,16 @@ def _chat(typed: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import doctor
+
+    host.refuse_platform()
+    with _world() as world:
+        result = doctor.run(world)
+    return _show(result, as_json=typed.json)
+
+
 def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
@@ -232,6 +242,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "models show": _models_show,
         "models check": _models_check,
         "models add": _models_add,
+        "doctor": _doctor,
         "wires": _wires,
         "unwire": _unwire,
     }

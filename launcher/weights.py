@@ -39,6 +39,12 @@ def locate(home: Home, name: str, weights: Weights) -> Path | None:
     return place if made_from == _digest(weights) else None
 
 
+def recorded(home: Home) -> tuple[tuple[str, Path, Path | None], ...]:
+    """What was fetched from the hub: the repository, the record of it, and the snapshot if it is still whole."""
+    records = sorted(home.weights.glob("*@*.json"))
+    return tuple((each.name.rpartition("@")[0].replace("--", "/", 1), each, _recorded(each)) for each in records)
+
+
 def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> Path:
     """Where the weights are or, as far as can be known before they are fetched, will be."""
     if found := locate(home, name, weights):

@@ -81,6 +81,7 @@ def parser() -> "_Parser":
     models = _verb(verbs, "models", "the models there are, and which run here")
     _add_on(models)
     _add_models_verbs(models)
+    _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root

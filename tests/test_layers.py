@@ -29,10 +29,11 @@ LAYERS = (
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
+        "stock", "surroundings", "reach",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
-        "chat", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
+        "chat", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
         "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
