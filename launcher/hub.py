@@ -10,6 +10,7 @@ import errno
 import glob
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -129,7 +130,8 @@ def whoami() -> Mapping[str, object]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    words = " ".join(str(error).split())
+    return re.sub(r"^\[Errno -?\d+\] ", "", words) or type(error).__name__
 
 
 def fetch(repo: str, revision: str | None, *, report: Callable[[int, int], None]) -> tuple[Path, bool]:
