@@ -12,6 +12,7 @@ from launcher import catalogue, lock, processes, sizes, store, weights
 from launcher.clearance import Item, Kind, freed
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights
+from launcher.runners import spares
 from launcher.staging import remove
 from launcher.uv import Uv
 from launcher.world import World
@@ -92,8 +93,13 @@ class _Users:
         home = world.home
         seen = [(server, server.handle) for server in store.look(home)[0] if server.handle]
         running = [(s.name, handle.environment, s.log, world.runner.processes(handle)) for s, handle in seen]
-        pids = {pid for _, _, _, pids in running for pid in pids}
         known = {handle.server_id for _, handle in seen}
+        if spare := spares.kept(home):
+            running.append(
+                ("the warm spare", spare.handle.environment, home.logs / "spare.log", world.runner.processes(spare.handle))
+            )
+            known.add(spare.handle.server_id)
+        pids = {pid for _, _, _, pids in running for pid in pids}
         strays = [pid for pid in processes.strays(home.environments, home.logs, known, uid=os.geteuid()) if pid not in pids]
         orphans = [(f"an orphan (pid {pid})", Path(), Path(), (pid,)) for pid in strays]
         return cls(tuple(each for each in running if each[3]) + tuple(orphans))

@@ -20,6 +20,7 @@ from launcher.gpu import Gpu, Health, Inventory
 from launcher.plan import Plan
 from launcher.profile import CUDA
 from launcher.profile_weights import HubWeights, PyPIWeights
+from launcher.runners import spares
 from launcher.server import Server, ServerSpec, state_now
 from launcher.world import World
 
@@ -193,6 +194,10 @@ def _running(server: Server, live: dict[str, tuple[int, ...]]) -> Running:
 def _left(world: World, servers: tuple[Server, ...], ours: set[int]) -> Iterator[Finding]:
     uid = os.geteuid()
     known = {server.handle.server_id for server in servers if server.handle}
+    if spare := spares.kept(world.home):
+        # It waits to become a server, and is nobody's until then.
+        known.add(spare.handle.server_id)
+        ours = ours | set(world.runner.processes(spare.handle))
     pids = processes.strays(world.home.environments, world.home.logs, known, uid=uid)
     left = [Stray(pid, processes.name(pid), processes.resident([pid])) for pid in pids if pid not in ours]
     yield home.strays(left)

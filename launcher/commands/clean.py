@@ -33,7 +33,7 @@ class CleanResult:
         if not self.items:
             return "Nothing of ours takes room yet."
         lines = [
-            "`launcher clean KIND` frees all of a kind that is not in use, `launcher clean KIND NAME` one thing; KIND may be all.",
+            "`launcher clean KIND` frees what is not in use of that kind (or of all), `launcher clean KIND NAME` one thing.",
             "What is freed is fetched or compiled again when it is needed.",
         ]
         if any(not item.inside for item in self.items):

@@ -14,9 +14,11 @@ import pytest
 
 from launcher import lock, ports
 from launcher.clearance import Item
+from launcher.command import Command
 from launcher.commands import clean, down, up
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
+from launcher.runners import spares
 from launcher.server import ServerSpec
 from launcher.world import World
 from tests.test_cli import launcher
@@ -213,6 +215,15 @@ def test_an_environment_that_a_process_of_a_server_has_mapped_stays(world: World
         orphan.stdout.readline()
         assert f"a stays: in use by an orphan (pid {orphan.pid})" in freeing(world, "environments").text()
         orphan.communicate(b"\n")
+    assert names(freeing(world, "environments").cleared.gone) == ["a"]
+
+
+def test_the_environment_of_a_warm_spare_stays(world: World) -> None:
+    path = environment(world, "a")
+    command = Command((sys.executable, "-I", "-c", ""), imports=("colorsys",))
+    spares.make(world.home, command, environment=path)
+    assert "a stays: in use by the warm spare" in freeing(world, "environments").text()
+    spares.end(world.home)
     assert names(freeing(world, "environments").cleared.gone) == ["a"]
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from launcher import lock, ports, store
+from launcher.command import Command
 from launcher.commands import doctor, down, up
 from launcher.commands.doctor import DoctorResult
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.finding import Finding, fails, passes, warns
 from launcher.gpu import Inventory
+from launcher.runners import spares
 from launcher.server import ServerSpec
 from launcher.world import World
 from tests.test_cli import launcher
@@ -84,6 +86,14 @@ def test_a_server_whose_record_is_lost_is_an_orphan(world: World) -> None:
     assert (orphans.level, f"(pid {handle.pid})" in orphans.detail) == ("warn", True)
     assert orphans.remedy == f"kill {handle.pid}"
     record.write_text(kept)
+
+
+def test_a_warm_spare_is_no_orphan(world: World) -> None:
+    command = Command((sys.executable, "-I", "-c", ""), imports=("colorsys",))
+    spares.make(world.home.make(), command, environment=Path(sys.prefix))
+    assert spares.kept(world.home)
+    assert [each.level for each in told(world, "orphans")] == ["pass"]
+    spares.end(world.home)
 
 
 def test_a_port_that_agents_know_and_another_program_took(world: World) -> None:
