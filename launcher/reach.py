@@ -40,6 +40,7 @@ def index(env: Mapping[str, str], requirement: str, *, needed: bool) -> IndexSee
     """Whether uv gets `requirement`, a pinned package, from where it would install engines; `needed` is passed on."""
     uv = Uv(env, cpu_build=False)
     name = uv.env.get("UV_DEFAULT_INDEX") or uv.env.get("UV_INDEX_URL") or ""
+    more = len((uv.env.get("UV_INDEX") or uv.env.get("UV_EXTRA_INDEX_URL") or "").split())
     forbidden = "--no-index" in uv.index_options
     offline = uv.env.get("UV_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
     if forbidden or offline:
@@ -47,7 +48,8 @@ def index(env: Mapping[str, str], requirement: str, *, needed: bool) -> IndexSee
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         reason = uv.resolves(requirement, cwd=Path(folder), seconds=PATIENCE)
-    return IndexSeen(name=mask(name), reason=reason or "", seconds=time.monotonic() - began, needed=needed)
+    seconds = time.monotonic() - began
+    return IndexSeen(name=mask(name), more=more, reason=reason or "", seconds=seconds, needed=needed)
 
 
 def _ask_hub(env: Mapping[str, str], patience: float) -> dict[str, Any]:

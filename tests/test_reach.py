@@ -115,6 +115,13 @@ def test_an_index_that_is_away(tmp_path: Path, more: dict[str, str], reason: str
     assert (seen.forbidden, seen.offline) == (forbidden, offline)
 
 
+def test_further_indexes_are_asked_too(tmp_path: Path) -> None:
+    with an_index() as url:
+        env = user_env(tmp_path, PIP_EXTRA_INDEX_URL=url, PIP_INDEX_URL=url.replace("/simple", "/none"))
+        seen = reach.index(env, "tiny==1.0", needed=False)
+    assert (seen.reason, seen.more) == ("", 1)
+
+
 def test_an_index_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
     began = time.monotonic()
     with silent() as url:

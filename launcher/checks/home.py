@@ -82,8 +82,10 @@ def modes(open_paths: Sequence[tuple[Path, int]]) -> Finding:
     if not bad:
         return passes("file modes", "keys, records and logs are for this user alone")
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    root = min(bad, key=lambda path: len(path.parts))
-    return warns("file modes", f"others can read {root}{more}", f"chmod go= {' '.join(map(str, bad))}")
+    outermost = min(bad, key=lambda path: len(path.parts))
+    # A folder that is closed closes all that lies in it.
+    inside = [path for path in bad if outermost not in path.parents]
+    return warns("file modes", f"others can read {outermost}{more}", f"chmod go= {' '.join(map(str, inside))}")
 
 
 def records(faults: Sequence[tuple[str, str]]) -> tuple[Finding, ...]:
@@ -146,7 +148,7 @@ def strays(seen: Sequence[Stray]) -> Finding:
     first = f"{seen[0].name} (pid {seen[0].pid})"
     who = f"{first} and {len(seen) - 1} more" if len(seen) > 1 else first
     memory = sum(each.memory for each in seen)
-    size = f", with {_size(memory)} of memory" if memory else ""
+    size = f", with {_size(memory)} of memory" if memory >= MB else ""
     pids = " ".join(str(each.pid) for each in seen)
     return warns("orphans", f"left of a server that ended: {who}{size}", f"kill {pids}")
 

@@ -45,10 +45,12 @@ class HubSeen:
 class IndexSeen:
     """What uv says of the index of packages. `name` is its address if one is configured, without passwords.
 
-    `forbidden`: pip's settings allow no index. `needed`: an environment is still to be installed.
+    It may be that one of `more` further indexes answered. `forbidden`: pip's settings allow no index. `needed`: an environment
+    is still to be installed.
     """
 
     name: str = ""
+    more: int = 0
     forbidden: bool = False
     offline: bool = False
     reason: str = ""
@@ -91,14 +93,14 @@ def hub(seen: HubSeen) -> Finding:
 def index(seen: IndexSeen) -> Finding:
     """Whether engines can be installed."""
     title = "package index"
-    name = seen.name or "the default index"
+    name = (seen.name or "the default index") + (f" or one of {seen.more} more" if seen.more else "")
     if seen.forbidden:
         return passes(title, "pip's settings allow none: wheels come from its find-links alone")
     if seen.offline:
         detail = "UV_OFFLINE is set: only what uv has in its cache is used"
         return warns(title, detail, "unset UV_OFFLINE to install an engine") if seen.needed else passes(title, detail)
     if not seen.reason:
-        return passes(title, f"{name} answers in {seen.seconds:.1f} s")
+        return passes(title, f"{name} serves packages, in {seen.seconds:.1f} s")
     remedy = (
         "check the network and HTTPS_PROXY; UV_DEFAULT_INDEX or pip's index-url name another, SSL_CERT_FILE its certificates"
     )

@@ -52,7 +52,7 @@ MODES: dict[str, tuple[tuple[tuple[Path, int], ...], str, str, str]] = {
         "read /home/me/launcher/k",
         f"chmod go= {HOME}/k",
     ),
-    "all of it": (((HOME / "k", 0o644), (HOME, 0o755)), "warn", f"{HOME} and 1 more", f"chmod go= {HOME}/k {HOME}"),
+    "all of it": (((HOME / "k", 0o644), (HOME, 0o755)), "warn", f"{HOME} and 1 more", f"chmod go= {HOME}"),
     "nothing there yet": ((), "pass", "this user alone", ""),
 }
 

@@ -48,8 +48,9 @@ def test_the_hub(seen: HubSeen, level: str, detail: str, remedy: str) -> None:
 
 AWAY = IndexSeen("https://index.example/simple", reason="Connection refused")
 INDEXES: dict[str, tuple[IndexSeen, str, str, str]] = {
-    "it answers": (IndexSeen(seconds=0.2), "pass", "the default index answers in 0.2 s", ""),
-    "one of the user's own": (IndexSeen("https://index.example/simple"), "pass", "https://index.example/simple answers", ""),
+    "it answers": (IndexSeen(seconds=0.2), "pass", "the default index serves packages, in 0.2 s", ""),
+    "one of several": (IndexSeen(more=2), "pass", "the default index or one of 2 more serves", ""),
+    "one of the user's own": (IndexSeen("https://index.example/simple"), "pass", "https://index.example/simple serves", ""),
     "away, and nothing is to be installed": (AWAY, "warn", "does not serve: Connection refused", "UV_DEFAULT_INDEX"),
     "away, and an engine is to be installed": (replace(AWAY, needed=True), "fail", "Connection refused", "HTTPS_PROXY"),
     "forbidden by pip's settings": (IndexSeen(forbidden=True, needed=True), "pass", "find-links alone", ""),
