@@ -5,11 +5,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import catalogue, lock, processes, sizes, store, weights
-from launcher.clearance import Item, Kind, freed
+from launcher.clearance import Footprint, Item, Kind, freed
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights
 from launcher.runners import spares
@@ -17,6 +17,7 @@ from launcher.staging import remove
 from launcher.uv import Uv
 from launcher.world import World
 
+Weigh = Callable[[Path], tuple[Footprint, float]]
 UV = "uv-cache"
 # What a write in progress keeps beside its place is there for a moment (seconds).
 _YOUNG = 60.0
@@ -34,7 +35,7 @@ class Cleared:
     stayed: tuple[tuple[str, str], ...] = ()
 
 
-def survey(world: World) -> tuple[Item, ...]:
+def survey(world: World, *, weigh: Weigh = sizes.weigh) -> tuple[Item, ...]:
     """All that takes room, by kind and name; nothing is changed."""
     world.progress.phase("sizes")
     users = _Users.look(world)
@@ -47,7 +48,9 @@ def survey(world: World) -> tuple[Item, ...]:
         ("what was left half done", _staging(world)),
     ):
         world.progress.update(f"measuring {what}")
-        found += items
+        for item in items:
+            footprint, read = weigh(item.path)
+            found.append(replace(item, footprint=footprint, used=item.used or read))
     return tuple(found)
 
 
@@ -62,16 +65,18 @@ def clear(world: World, chosen: tuple[Item, ...]) -> Cleared:
         if damaged := store.look(world.home)[1]:
             # It may be all that tells of a server that runs.
             raise damaged[0]
-        now = {(item.kind, item.path): item for item in survey(world)}
+        # Sizes are known; who uses what may have changed.
+        now = {(item.kind, item.path): item.holder for item in survey(world, weigh=lambda _path: (Footprint(), 0.0))}
         gone: list[Item] = []
         stayed: list[tuple[str, str]] = []
         world.progress.phase("cleaning")
-        for seen in (now[item.kind, item.path] for item in chosen if (item.kind, item.path) in now):
-            world.progress.update(f"removing {seen.name}")
-            if reason := f"in use by {seen.holder}" if seen.holder else _free(world, seen):
-                stayed.append((seen.name, reason))
+        for item in (each for each in chosen if (each.kind, each.path) in now):
+            world.progress.update(f"removing {item.name}")
+            holder = now[item.kind, item.path]
+            if reason := f"in use by {holder}" if holder else _free(world, item):
+                stayed.append((item.name, reason))
             else:
-                gone.append(seen)
+                gone.append(item)
     return Cleared(tuple(gone), freed(item.footprint for item in gone), tuple(stayed))
 
 
@@ -112,7 +117,7 @@ class _Users:
         is_log = ".log" in path.suffixes
         return self._first(lambda _environment, log, _pids: log == path or not is_log)
 
-    def of_weights(self, path: Path) -> str:
+    def of_files(self, path: Path) -> str:
         return self._first(lambda _environment, _log, pids: _mention(pids, path))
 
     def _first(self, uses: Callable[[Path, Path, tuple[int, ...]], bool]) -> str:
@@ -132,7 +137,7 @@ def _environments(world: World, users: _Users) -> Iterator[Item]:
 
 def _caches(world: World, users: _Users) -> Iterator[Item]:
     for path in _visible(world.home.caches):
-        yield _item("caches", path, users.of_environment(world.home.environments / path.name))
+        yield _item("caches", path, users.of_environment(world.home.environments / path.name) or users.of_files(path))
     if world.home.environments.exists():
         cache = Uv(world.env, cpu_build=True).cache(cwd=world.home.environments)
         if cache.exists():
@@ -151,13 +156,13 @@ def _logs(world: World, users: _Users) -> Iterator[Item]:
 
 def _weights(world: World, users: _Users) -> Iterator[Item]:
     for path in _visible(world.home.weights):
-        yield _item("weights", path, users.of_weights(path) or _locked(path))
+        yield _item("weights", path, users.of_files(path) or _locked(path))
     for repo in sorted(_repositories(world)):
         path = weights.repository(repo, world.env)
         if path.exists():
             locks = (path.parent / ".locks" / path.name).glob("*.lock")
             working = next((_WORK for each in locks if lock.holder(each)), "")
-            yield _item("weights", path, users.of_weights(path) or working, name=repo, inside=False)
+            yield _item("weights", path, users.of_files(path) or working, name=repo, inside=False)
 
 
 def _repositories(world: World) -> set[str]:
@@ -181,8 +186,8 @@ def _staging(world: World) -> Iterator[Item]:
 
 
 def _item(kind: Kind, path: Path, holder: str, *, name: str = "", used: float = 0.0, inside: bool = True) -> Item:
-    footprint, read = sizes.weigh(path)
-    return Item(kind, name or path.name, path, footprint, used or read, holder, inside)
+    """Not measured yet."""
+    return Item(kind, name or path.name, path, Footprint(), used, holder, inside)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -223,12 +223,23 @@ def _clean(typed: argparse.Namespace) -> int:
         if typed.json or not sys.stdin.isatty():
             raise LauncherError(f"{chosen.question} Nobody can be asked here", hint="--yes frees it without asking")
         _show(chosen, as_json=False)
-        if input(f"{chosen.question} [y/N] ").strip().lower() not in {"y", "yes"}:
+        if not _agreed(chosen.question):
             _tell("Nothing was removed.")
             return 0
     with _world() as world:
         result = clean.free(world, chosen)
     return _show(result, as_json=typed.json)
+
+
+def _agreed(question: str) -> bool:
+    """What a person answers; what was typed before the question came is no answer."""
+    import termios
+
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
 
 
 def _wires(typed: argparse.Namespace) -> int:

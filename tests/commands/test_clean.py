@@ -272,11 +272,16 @@ def test_at_a_terminal_it_asks(tmp_path: Path, answer: str, *, stays: bool) -> N
     env = {**os.environ, "PYTHONPATH": str(ROOT), "LAUNCHER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
     words = [sys.executable, "-m", "launcher", "clean", "caches"]
     with subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True) as run:
+        assert run.stdout
+        os.write(ours, b"y\n")  # typed before it was asked: no answer
+        said = ""
+        while not said.endswith("[y/N] "):
+            said += run.stdout.read(1) or pytest.fail(f"it did not ask: {said}")
         os.write(ours, f"{answer}\n".encode())
-        said, _ = run.communicate(timeout=60)
+        run.communicate(timeout=60)
     for end in (ours, theirs):
         os.close(end)
-    assert "Free 3 MB? [y/N]" in said
+    assert said.endswith("Free 3 MB? [y/N] ")
     assert (run.returncode, cache.exists()) == (0, stays)
 
 
