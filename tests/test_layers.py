@@ -33,8 +33,8 @@ LAYERS = (
     }),
     ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
-        "chat", "clean", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
-        "up_result", "wires",
+        "chat", "clean", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps",
+        "unwire", "up", "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip

@@ -40,7 +40,7 @@ class CleanResult:
             lines.append("* lies outside of LAUNCHER_HOME, where other programs use it too: it goes only when it is named.")
         if any(item.footprint.shared for item in self.items):
             lines.append("Files that uv's cache has too (hard links) take their room once: it comes free when both go.")
-        return Group(_table(self.items), *lines)
+        return Group(_table(self.items), "", *lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class FreeResult:
         lines = [f"{name} stays: {reason}" for name, reason in self._stayed()]
         if self.cleared.gone:
             names = ", ".join(item.name for item in self.cleared.gone)
-            lines.append(f"Removed {names}: {gigabytes(self.cleared.freed)} came free.")
+            lines.append(f"Removed {names}: {_size(self.cleared.freed)} came free.")
         return "\n".join(lines) or "There was nothing to free."
 
     def _stayed(self) -> tuple[tuple[str, str], ...]:
@@ -121,11 +121,10 @@ def _plain(item: Item) -> dict[str, object]:
 
 
 def _table(items: Sequence[Item]) -> "RenderableType":
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
     for header in ("size", "frees"):
         table.add_column(header, justify="right", no_wrap=True)
