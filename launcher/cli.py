@@ -201,6 +201,47 @@ def _chat(typed: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import doctor
+
+    host.refuse_platform()
+    with _world() as world:
+        result = doctor.run(world)
+    return _show(result, as_json=typed.json)
+
+
+def _clean(typed: argparse.Namespace) -> int:
+    from launcher.commands import clean
+
+    with _world() as world:
+        found = clean.run(world)
+    if not typed.kind:
+        return _show(found, as_json=typed.json)
+    chosen = clean.chosen(found, typed.kind, typed.names)
+    if chosen.items and not typed.yes:
+        if typed.json or not sys.stdin.isatty():
+            raise LauncherError(f"{chosen.question} Nobody can be asked here", hint="--yes frees it without asking")
+        _show(chosen, as_json=False)
+        if not _agreed(chosen.question):
+            _tell("Nothing was removed.")
+            return 0
+    with _world() as world:
+        result = clean.free(world, chosen)
+    return _show(result, as_json=typed.json)
+
+
+def _agreed(question: str) -> bool:
+    """What a person answers; what was typed before the question came is no answer."""
+    import termios
+
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
+
+
 def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
@@ -232,6 +273,8 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "models show": _models_show,
         "models check": _models_check,
         "models add": _models_add,
+        "doctor": _doctor,
+        "clean": _clean,
         "wires": _wires,
         "unwire": _unwire,
     }

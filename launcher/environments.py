@@ -102,6 +102,18 @@ def installed_size(locked: Path) -> int:
     return int(match[1]) * 1_000_000 if match else 0
 
 
+def cuda_of(locked: Path) -> tuple[int, int] | None:
+    """The CUDA that a lock's packages were built with, (13, 0); None for a build without one."""
+    pin = re.search(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+)\.(\d+)", locked.read_text(encoding="utf-8"), re.MULTILINE)
+    return (int(pin[1]), int(pin[2])) if pin else None
+
+
+def pin_of(locked: Path, package: str) -> str | None:
+    """The pinned requirement of a package in a lock, `six==1.17.0`."""
+    pin = re.search(rf"^{re.escape(package)}==[^\s;]+", locked.read_text(encoding="utf-8"), re.MULTILINE)
+    return pin[0] if pin else None
+
+
 def attempts(
     accelerator: str, settings: Mapping[str, str], *, torch_at_hand: bool, no_index: bool
 ) -> tuple[dict[str, str], ...]:

@@ -55,6 +55,25 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How a card is, as the driver tells it; None where it does not.
+
+    Clocks are MHz, `slowed` the reasons why it runs slower than it could, `uncorrected` the memory errors since the driver was
+    loaded, `remap_...` what became of memory that has faults.
+    """
+
+    index: int
+    memory_clock: int | None = None
+    memory_clock_max: int | None = None
+    idle: bool = False
+    slowed: tuple[str, ...] = ()
+    uncorrected: int = 0
+    remap_pending: bool = False
+    remap_failed: bool = False
+    persistent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cpu:
     """The processor: its name, the cores that this process may use, its architecture (`x86_64`, `aarch64`)."""
 

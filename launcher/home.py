@@ -68,6 +68,11 @@ class Home:
         return self.root / "weights"
 
     @property
+    def caches(self) -> Path:
+        """What engines compile for themselves, by the name of the environment."""
+        return self.root / "caches"
+
+    @property
     def profiles(self) -> Path:
         """The user's own profiles, which hide those of the same name that are shipped."""
         return self.root / "profiles"

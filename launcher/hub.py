@@ -1,6 +1,7 @@
 """The door to the Hugging Face hub: `python -m launcher.hub fetch REPO REVISION` fetches a repository into the hub's cache.
 
-`facts` instead of `fetch` fetches only the small files that tell what kind of model it is. It runs as a process of its own,
+`facts` instead of `fetch` fetches only the small files that tell what kind of model it is, and `whoami` alone asks whether the
+hub answers, and takes the token if there is one. It runs as a process of its own,
 since the client's downloads cannot be interrupted, and since it reads its settings (HF_HOME, HF_TOKEN, HF_ENDPOINT, ...) from
 the environment when it is imported. What it tells, it tells as lines of JSON.
 """
@@ -9,6 +10,7 @@ import errno
 import glob
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,6 +64,9 @@ def is_whole(folder: Path) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Fetch, and tell the progress and the outcome on stdout."""
+    if argv[0] == "whoami":
+        _tell(whoami())
+        return 0
     what, repo, revision = argv
     try:
         if what == "facts":
@@ -95,6 +100,38 @@ def facts(repo: str, revision: str | None) -> tuple[Path, Mapping[str, int]]:
     except (OfflineModeIsEnabled, _Unreachable) as reason:
         return _cached(repo, revision, reason, is_enough=lambda folder: (folder / "config.json").exists()), {}
     raise _no_weights(repo)
+
+
+def whoami() -> Mapping[str, object]:
+    """Where the hub is, and what it answered; the token itself stays here.
+
+    `status` is None where nobody answered, and `reason` says why; `date` is the hub's clock, as HTTP writes it.
+    """
+    import httpx
+    from huggingface_hub import constants, get_session, get_token
+
+    token = get_token()
+    told: dict[str, object] = {"endpoint": constants.ENDPOINT, "offline": constants.HF_HUB_OFFLINE, "token": bool(token)}
+    if constants.HF_HUB_OFFLINE:
+        return told
+    # Told before it is asked: so that it is known who does not answer.
+    _tell(told)
+    began = time.monotonic()
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = get_session().get(f"{constants.ENDPOINT}/api/whoami-v2", headers=headers)
+    except httpx.TransportError as error:
+        return {**told, "reason": _one_line(error)}
+    told |= {"status": answer.status_code, "date": answer.headers.get("date", ""), "seconds": time.monotonic() - began}
+    # A portal before the network answers with a page.
+    if answer.status_code == HTTPStatus.OK and "json" in answer.headers.get("content-type", ""):
+        told["user"] = answer.json().get("name", "")
+    return told
+
+
+def _one_line(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return re.sub(r"^\[Errno -?\d+\] ", "", words) or type(error).__name__
 
 
 def fetch(repo: str, revision: str | None, *, report: Callable[[int, int], None]) -> tuple[Path, bool]:

@@ -2,13 +2,13 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from launcher import nvlink
 from launcher.errors import LauncherError
-from launcher.gpu import Gpu, GpuProcess, Ram
+from launcher.gpu import Gpu, GpuProcess, Health, Ram
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,62 @@ def read(ram: Ram, *, visible: str | None = None) -> Driver:
         # What was asked is answered by now, and a driver that fails to say goodbye must not hide why it failed before.
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def health(cards: Collection[int]) -> tuple[Health, ...]:
+    """How these cards are, by the driver's numbers.
+
+    For a driver that works, as `read` found. What a card does not tell is None, or 0, or False; raises LauncherError.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            return tuple(_health(pynvml, card) for card in cards)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise _driver_fault(error) from None
+
+
+def _health(nvml: Any, card: int) -> Health:
+    handle = nvml.nvmlDeviceGetHandleByIndex(card)
+    # Where no reasons are told, a low clock may be that of an idle card.
+    told = _told(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    reasons = nvml.nvmlClocksEventReasonGpuIdle if told is None else told
+    errors = _told(
+        nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+    )
+    _corrected, _uncorrected, pending, failed = _told(nvml, nvml.nvmlDeviceGetRemappedRows, handle) or (0, 0, 0, 0)
+    persistent = _told(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
+    return Health(
+        index=card,
+        memory_clock=_told(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        memory_clock_max=_told(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        idle=bool(reasons & nvml.nvmlClocksEventReasonGpuIdle),
+        slowed=tuple(words for name, words in _SLOWED if reasons & getattr(nvml, f"nvmlClocksEventReason{name}")),
+        uncorrected=errors or 0,
+        remap_pending=bool(pending),
+        remap_failed=bool(failed),
+        persistent=None if persistent is None else bool(persistent),
+    )
+
+
+# A power cap is how every busy card is held to its rating, and is not here.
+_SLOWED = (
+    ("HwThermalSlowdown", "too hot"),
+    ("SwThermalSlowdown", "near its highest temperature"),
+    ("HwPowerBrakeSlowdown", "the power supply asks for it"),
+)
+
+
+def _told(nvml: Any, ask: Callable[..., Any], *of: Any) -> Any:
+    """The answer, None where this card or this driver has none."""
+    try:
+        return ask(*of)
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission, nvml.NVMLError_FunctionNotFound):
+        return None
 
 
 _WITHOUT = "or go on without GPUs: CUDA_VISIBLE_DEVICES="

@@ -7,6 +7,7 @@ verbs that only read. Times are computed as psutil computes them, so that both g
 import os
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,30 @@ def scan(environment: Path, *, uid: int) -> tuple[Seen, ...]:
 def look(pid: int, environment: Path) -> Seen | None:
     """One living process, None if there is none (a zombie is none)."""
     return _look(pid, environment, uid=os.geteuid(), booted=_booted())
+
+
+def strays(environments: Path, logs: Path, known: AbstractSet[str], *, uid: int) -> tuple[int, ...]:
+    """The pids of this user's processes that are of a server started from this home, and whose id is not one of `known`.
+
+    A home is known by what they have mapped (its environments) or write to (its logs). A process without an id of its own
+    (setproctitle) counts where all its ancestors are gone; who has a living parent is that server's, and found with it.
+    """
+    found = []
+    seen = scan(environments, uid=uid)
+    for process in seen:
+        if process.uid != uid or process.pid == os.getpid() or process.server_id == "" or process.server_id in known:
+            continue
+        ours = process.maps_environment or _maps(process.pid, environments) or _writes(process.pid, logs)
+        if ours and (process.server_id or process.ppid == 1):
+            found.append(process.pid)
+    return tuple(sorted(found))
+
+
+def mentions(pid: int, path: Path) -> bool:
+    """Whether a process was started with a word that lies beneath this path, or has a file of it mapped."""
+    folder = os.fsencode(path)
+    words = _read(_PROC / str(pid) / "cmdline").split(b"\0")
+    return any(word == folder or word.startswith(folder + b"/") for word in words) or _maps(pid, path)
 
 
 def lives(pid: int, started: float) -> bool:
@@ -190,6 +215,14 @@ def _maps(pid: int, environment: Path) -> bool:
     except OSError:
         return False
     return os.fsencode(f" {folder}/") in _read(_PROC / str(pid) / "maps")
+
+
+def _writes(pid: int, folder: Path) -> bool:
+    """Whether its output goes into a file beneath the folder."""
+    try:
+        return (_PROC / str(pid) / "fd" / "1").readlink().is_relative_to(folder.resolve())
+    except OSError:
+        return False
 
 
 def _owner(pid: int) -> int | None:

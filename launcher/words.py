@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from launcher import __version__
+from launcher.clearance import KINDS
 
 # Less than this of a GPU holds no engine.
 LEAST_SHARE = 0.05
@@ -81,6 +82,11 @@ def parser() -> "_Parser":
     models = _verb(verbs, "models", "the models there are, and which run here")
     _add_on(models)
     _add_models_verbs(models)
+    _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
+    clean = _verb(verbs, "clean", "what takes room on the disk; with a kind, free it")
+    clean.add_argument("kind", nargs="?", choices=(*KINDS, "all"), metavar="KIND", help=f"{', '.join(KINDS)} or all")
+    clean.add_argument("names", nargs="*", metavar="NAME", help="only these (what lies elsewhere goes only when it is named)")
+    clean.add_argument("--yes", action="store_true", help="free it without asking")
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root

@@ -89,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.down:
             return self._answer(503, b"")
         for pattern, method in (
+            (r"/api/whoami-v2", self._whoami),
             (rf"/api/models/({ANY})(?:/revision/(.+))?", self._info),
             (rf"/api/models/({ANY})/tree/([^/]+)", self._tree),
             (rf"/({ANY})/resolve/([^/]+)/(.+)", self._resolve),
@@ -111,6 +112,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _known(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+
+    def _whoami(self) -> None:
+        if self._known():
+            self._json({"type": "user", "name": "ada"})
+        else:
+            self._answer(401, b'{"error":"Invalid username or password."}', {"Content-Type": "application/json"})
 
     def _info(self, name: str, revision: str | None) -> None:
         if repository := self._repository(name, revision):

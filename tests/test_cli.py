@@ -203,7 +203,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
 
 def test_help_names_every_verb(tmp_path: Path) -> None:
     text = launcher(tmp_path, "--help").stdout
-    verbs = ("up", "down", "ps", "logs", "chat", "plan", "gpus", "models", "wires", "unwire")
+    verbs = ("up", "down", "ps", "logs", "chat", "plan", "gpus", "models", "doctor", "clean", "wires", "unwire")
     assert all(f"\n    {verb} " in text for verb in verbs)
 
 

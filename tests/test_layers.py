@@ -13,6 +13,7 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan",
+        "finding", "clearance",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
@@ -21,17 +22,19 @@ LAYERS = (
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.sglang_memory", "engines.sglang_log", "correction",
         "wiring.openhands_profile", "wiring.openhands_toml",
+        "checks.graphics", "checks.home", "checks.network", "checks.system",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
+        "stock", "surroundings", "reach", "sizes",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "stopwatch"}),
+    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
-        "chat", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
-        "up_result", "wires",
+        "chat", "clean", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps",
+        "unwire", "up", "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip

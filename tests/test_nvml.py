@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.gpu import GIB, Gpu, GpuProcess, NvLinks, Ram
+from launcher.gpu import GIB, Gpu, GpuProcess, Health, NvLinks, Ram
 from launcher.nvml import Driver
 from tests.fake_nvml import (
     A100_80,
@@ -42,9 +42,9 @@ ASK = """
 import pickle, sys
 from launcher import nvml
 from launcher.errors import LauncherError
-ram, visible = pickle.load(sys.stdin.buffer)
+what, *words = pickle.load(sys.stdin.buffer)
 try:
-    answer = nvml.read(ram, visible=visible)
+    answer = nvml.read(words[0], visible=words[1]) if what == "read" else nvml.health(words)
 except LauncherError as error:
     answer = error
 import pynvml
@@ -58,13 +58,17 @@ pickle.dump((answer, left_open), sys.stdout.buffer)
 
 
 def ask(env: dict[str, str], visible: str | None = None) -> Driver | LauncherError:
-    asked = pickle.dumps((RAM, visible))
+    answer = answered(env, "read", RAM, visible)
+    assert isinstance(answer, Driver | LauncherError)
+    return answer
+
+
+def answered(env: dict[str, str], *asked: object) -> object:
     run = subprocess.run(
-        [sys.executable, "-c", ASK], env=os.environ | env, cwd=ROOT, input=asked, capture_output=True, check=True
+        [sys.executable, "-c", ASK], env=os.environ | env, cwd=ROOT, input=pickle.dumps(asked), capture_output=True, check=True
     )
     answer, left_open = pickle.loads(run.stdout)  # noqa: S301 (from our own child)
     assert not left_open, "the driver was not shut down"
-    assert isinstance(answer, Driver | LauncherError)
     return answer
 
 
@@ -265,3 +269,31 @@ def test_a_broken_driver_is_left_alone_when_no_gpu_is_wanted(tmp_path: Path) -> 
 def test_the_fake_driver_can_be_built_by(compiler: tuple[str, ...], tmp_path: Path) -> None:
     env = fake_driver(tmp_path, Scenario(RTX_3060), compiler=compiler)
     assert ask(env) == Driver("580.95.05", (gpu(RTX_3060),), "13.0")
+
+
+# Bits of nvmlClocksEventReasons in NVIDIA's nvml.h: 0x01 idle, 0x04 power cap, 0x20 and 0x40 heat, 0x80 power brake.
+HEALTH = {
+    "a card that tells nothing": ((), Health(0, idle=True)),
+    "a card at rest": (("clock 405 10501", "reasons 1", "persistence 0"), Health(0, 405, 10_501, idle=True, persistent=False)),
+    "a card at work, held to its rating": (("clock 2619 2619", "reasons 4", "ecc 0"), Health(0, 2_619, 2_619)),
+    "a card that nothing holds back": (("reasons 0", "persistence 1"), Health(0, persistent=True)),
+    "a hot card": (("reasons 96",), Health(0, slowed=("too hot", "near its highest temperature"))),
+    "a card without enough power": (("reasons 128",), Health(0, slowed=("the power supply asks for it",))),
+    "a card with faults": (
+        ("ecc 3", "remapped 1 0", "reasons 0"),
+        Health(0, uncorrected=3, remap_pending=True),
+    ),
+    "a card that is beyond repair": (("remapped 0 1", "reasons 0"), Health(0, remap_failed=True)),
+}
+
+
+@pytest.mark.parametrize(("lines", "expected"), HEALTH.values(), ids=HEALTH.keys())
+def test_how_a_card_is(tmp_path: Path, lines: tuple[str, ...], expected: Health) -> None:
+    env = fake_driver(tmp_path, Scenario(replace(H100, health=lines)))
+    assert answered(env, "health", 0) == (expected,)
+
+
+def test_a_driver_that_fails_while_it_is_asked_for_health_is_told(tmp_path: Path) -> None:
+    fault = answered(fake_driver(tmp_path, Scenario(LOST_BEFORE)), "health", 0)
+    assert isinstance(fault, LauncherError)
+    assert "GPU is lost" in fault.message

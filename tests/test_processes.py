@@ -226,3 +226,40 @@ def test_the_memory_of_processes_is_counted_once_and_without_files() -> None:
         parent.communicate(b"")
     assert 64 <= mib < 90
     assert processes.resident(pids) == 0
+
+
+HOLD = "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1); print(flush=True); input()"
+STRAYS = [
+    pytest.param({"LAUNCHER_SERVER_ID": "gone"}, "environments", True, id="a server's process that no record tells of"),
+    pytest.param({"LAUNCHER_SERVER_ID": "gone"}, "elsewhere", False, id="a process of another home"),
+    pytest.param({"LAUNCHER_SERVER_ID": "known"}, "environments", False, id="a server's process that has a record"),
+    pytest.param({"PATH": os.defpath}, "environments", False, id="a program of the environment that is no server"),
+    pytest.param({}, "environments", False, id="a process without an id whose parent lives"),
+]
+
+
+@pytest.mark.parametrize(("env", "maps", "expected"), STRAYS)
+def test_strays_are_those_that_no_server_has(tmp_path: Path, env: dict[str, str], maps: str, *, expected: bool) -> None:
+    (tmp_path / maps).mkdir()
+    (tmp_path / maps / "torch.so").write_bytes(b"x" * 4096)
+    words = [sys.executable, "-I", "-S", "-c", HOLD, str(tmp_path / maps / "torch.so")]
+    with subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        for uid, ours in ((os.geteuid(), expected), (os.geteuid() + 1, False)):
+            found = processes.strays(tmp_path / "environments", tmp_path / "logs", {"known"}, uid=uid)
+            assert (process.pid in found) is ours
+        assert processes.mentions(process.pid, tmp_path / maps)
+        assert not processes.mentions(process.pid, tmp_path / maps[:-1])
+        process.communicate(b"\n")
+
+
+def test_a_stray_is_known_by_the_log_that_it_writes_too(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with (tmp_path / "logs" / "m.log").open("wb") as log:
+        argv = ["sleep", "60"]
+        with subprocess.Popen(argv, env={"PATH": os.defpath, "LAUNCHER_SERVER_ID": "gone"}, stdout=log) as process:
+            await_program(process.pid)
+            assert process.pid in processes.strays(tmp_path / "environments", tmp_path / "logs", set(), uid=os.geteuid())
+            assert process.pid not in processes.strays(tmp_path / "environments", tmp_path / "log", set(), uid=os.geteuid())
+            process.kill()

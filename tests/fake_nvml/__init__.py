@@ -28,6 +28,7 @@ class Card:
     `used` is what the driver counts, `computes` and `draws` are the (pid, MiB) that it lists, -1 for a size that it does not
     tell. After `calls` calls, every call returns `code`. `links` are its NVLinks: the number of the card at the other end,
     SWITCH, or DOWN for one that is not connected; a card without any has no such thing.
+    `health` are lines for nvml.c, such as "clock 1500 2619".
     """
 
     name: str
@@ -42,6 +43,7 @@ class Card:
     calls: int = 0
     code: int = 0
     links: tuple[int, ...] = ()
+    health: tuple[str, ...] = ()
 
 
 class Scenario:
@@ -86,6 +88,7 @@ def _described(card: Card, name: str) -> list[str]:
         lines += [f"{word} {pid} {used * MIB if used >= 0 else -1}" for pid, used in processes]
     if card.untold:
         lines.append("untold")
+    lines += card.health
     if card.code:
         lines.append(f"falls {card.calls} {card.code}")
     return lines

@@ -8,6 +8,9 @@
  *     falls CALLS CODE          (the same, after that many calls)
  *     untold                    (process lists are Not Supported)
  *     pci BUS                   link STATE TYPE BUS   (one for each NVLink: up or not, what is at its end, and where)
+ * A card's health, each Not Supported if it is not said:
+ *     clock NOW MOST            reasons BITS          ecc UNCORRECTED
+ *     remapped PENDING FAILED   persistence 0
  * Without `memory` the memory query is Not Supported, without `link` the links' are, without `cuda` the CUDA version is unknown.
  * -DOLD_DRIVER leaves out what drivers before 510 do not have, -DWITHOUT_... what older ones do not have.
  */
@@ -25,7 +28,9 @@ typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; c
 typedef struct Device {
     char name[TEXT], uuid[TEXT];
     unsigned long long total, reserved, free;
-    int has_memory, major, minor, calls, falls, code, untold;
+    int has_memory, major, minor, calls, falls, code, untold, health;
+    unsigned clock, most, pending, failed, persistence;
+    unsigned long long reasons, errors;
     Processes computes, draws;
     unsigned bus, link_count;
     struct { unsigned up, kind, bus; } links[MOST];
@@ -37,6 +42,8 @@ static Device cards[MOST];
 static unsigned card_count;
 static char driver[TEXT];
 static int initialized, cuda;
+
+enum { CLOCK = 1, REASONS = 2, ECC = 4, REMAPPED = 8, PERSISTENCE = 16 };
 
 static void add(Processes *processes, const char *values) {
     Process *process = &processes->of[processes->count++];
@@ -57,6 +64,11 @@ static void describe(Device *device, const char *word, const char *values) {
         sscanf(values, "%u %u %u", &device->links[link].up, &device->links[link].kind, &device->links[link].bus);
     }
     else if (!strcmp(word, "untold")) device->untold = 1;
+    else if (!strcmp(word, "clock")) device->health |= CLOCK, sscanf(values, "%u %u", &device->clock, &device->most);
+    else if (!strcmp(word, "reasons")) device->health |= REASONS, sscanf(values, "%llu", &device->reasons);
+    else if (!strcmp(word, "ecc")) device->health |= ECC, sscanf(values, "%llu", &device->errors);
+    else if (!strcmp(word, "remapped")) device->health |= REMAPPED, sscanf(values, "%u %u", &device->pending, &device->failed);
+    else if (!strcmp(word, "persistence")) device->health |= PERSISTENCE, sscanf(values, "%u", &device->persistence);
     else if (!strcmp(word, "falls")) sscanf(values, "%d %d", &device->falls, &device->code);
     else if (!strcmp(word, "memory"))
         device->has_memory = sscanf(values, "%llu %llu %llu", &device->total, &device->reserved, &device->free) == 3;
@@ -222,3 +234,43 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(Device *device, unsigned *room, Pro
     return list(device, &device->draws, room, to);
 }
 #endif
+
+#define TELL(device, what) do { ASK(device); if (!((device)->health & (what))) return NOT_SUPPORTED; } while (0)
+
+int nvmlDeviceGetClockInfo(Device *device, int clock, unsigned *mhz) {
+    TELL(device, CLOCK);
+    *mhz = device->clock;
+    return clock == 2 ? SUCCESS : INVALID_ARGUMENT; /* NVML_CLOCK_MEM */
+}
+
+int nvmlDeviceGetMaxClockInfo(Device *device, int clock, unsigned *mhz) {
+    TELL(device, CLOCK);
+    *mhz = device->most;
+    return clock == 2 ? SUCCESS : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(Device *device, unsigned long long *bits) {
+    TELL(device, REASONS);
+    *bits = device->reasons;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEccErrors(Device *device, int kind, int counter, unsigned long long *errors) {
+    TELL(device, ECC);
+    *errors = device->errors;
+    return kind == 1 && counter == 0 ? SUCCESS : INVALID_ARGUMENT; /* uncorrected, since the driver was loaded */
+}
+
+int nvmlDeviceGetRemappedRows(Device *device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed) {
+    TELL(device, REMAPPED);
+    *corrected = *uncorrected = 0;
+    *pending = device->pending;
+    *failed = device->failed;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPersistenceMode(Device *device, unsigned *mode) {
+    TELL(device, PERSISTENCE);
+    *mode = device->persistence;
+    return SUCCESS;
+}

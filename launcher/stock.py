@@ -1,0 +1,97 @@
+"""What lies in LAUNCHER_HOME, and whether it is whole: environments, weights, records, file modes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from launcher import environments, keys, local_model, lock, store, weights
+from launcher.checks.home import Kept, State
+from launcher.engines.base import Engine
+from launcher.errors import LauncherError
+from launcher.home import Home
+from launcher.plan import Plan
+from launcher.profile import CPU, CUDA
+from launcher.profile_weights import LocalWeights
+from launcher.wiring import records
+
+
+def builds(engines: Mapping[str, Engine]) -> tuple[environments.Build, ...]:
+    """The builds that there are for this machine's processor."""
+    every = (environments.build_for(engine, accelerator) for engine in engines.values() for accelerator in (CUDA, CPU))
+    return tuple(build for build in every if build.lock.exists())
+
+
+def installed(home: Home, engines: Mapping[str, Engine], plan: Plan | None) -> tuple[Kept, ...]:
+    """Each environment that is there, and the one that the plan needs."""
+    known = {build.name: build for build in builds(engines)}
+    there = {path.name for path in _folders(home.environments)}
+    needed = environments.build_for(engines[plan.engine], plan.build).name if plan else ""
+    return tuple(
+        Kept(
+            name=name,
+            state=_environment(home, name, known.get(name)),
+            needed=name == needed,
+            size=environments.installed_size(known[name].lock) if name in known else 0,
+        )
+        for name in sorted(there | ({needed} & known.keys()))
+    )
+
+
+def fetched(home: Home, plan: Plan | None) -> tuple[Kept, ...]:
+    """The weights that were fetched, and those that the plan needs."""
+    kept = {repo: Kept(repo, "whole" if snapshot else "broken") for repo, _, snapshot in weights.recorded(home)}
+    for path in _folders(home.weights):
+        whole = (path / weights.MARKER).exists() and local_model.fault(path) is None
+        kept[path.name] = Kept(path.name, "whole" if whole else "broken")
+    if plan and not isinstance(plan.variant.weights, LocalWeights):
+        name = f"{plan.profile.name}-{plan.variant.name}"
+        repo = getattr(plan.variant.weights, "repo", name)
+        state: State = "whole" if weights.locate(home, name, plan.variant.weights) else "absent"
+        if state == "absent" and repo in kept:
+            state = "broken"
+        if lock.holder(home.weights / f"{name}.lock"):
+            state = "at work"
+        size = plan.memory.weights * max(1, len(plan.gpus))
+        kept[repo] = Kept(repo, state, needed=True, size=size)
+    return tuple(kept[name] for name in sorted(kept))
+
+
+def damaged(home: Home) -> tuple[tuple[str, str], ...]:
+    """What is wrong with records, and what to do about it."""
+    return tuple((fault.message, fault.hint) for fault in _damaged(home))
+
+
+def private(home: Home) -> Iterator[Path]:
+    """What must be for this user alone: the home, the folder of the keys, and the files with keys, records and logs."""
+    yield from (home.root, home.key.parent)
+    for folder in (home.key.parent, home.state, home.wired, home.logs):
+        yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+def _environment(home: Home, name: str, build: environments.Build | None) -> State:
+    path = home.environments / name
+    if lock.holder(home.environments / f"{name}.lock"):
+        return "at work"
+    if not path.exists():
+        return "absent"
+    if not (path / environments.MARKER).exists() or not (path / "bin" / "python").exists():
+        return "broken"
+    return "stale" if build and not environments.find(home, build) else "whole"
+
+
+def _damaged(home: Home) -> Iterator[LauncherError]:
+    yield from store.look(home)[1]
+    for read in (store.port, lambda home: keys.read(home.key)):
+        try:
+            read(home)
+        except LauncherError as fault:
+            yield fault
+    for path in records.paths(home):
+        try:
+            records.load(path)
+        except LauncherError as fault:
+            yield fault
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The folders in it; hidden ones are not finished."""
+    return [path for path in parent.glob("[!.]*") if path.is_dir()] if parent.is_dir() else []
