@@ -482,7 +482,9 @@ def test_no_more_sessions_are_planned_than_the_engine_takes_there(inventory: Inv
 def setup(plan: Plan) -> Setup:
     layout = Layout(plan.gpus, plan.tensor, plan.pipeline)
     device = device_of(plan.gpus[0])
-    return setup_of(plan.profile, plan.variant, ENGINES[plan.engine], layout, device=device, kv_dtype=plan.kv_dtype)
+    return setup_of(
+        plan.profile, plan.variant, ENGINES[plan.engine], layout, device=device, kv_dtype=plan.kv_dtype, version="0.32.0"
+    )
 
 
 def started(plan: Plan, *, kv: int, weights: int = 0) -> Start:
@@ -531,7 +533,7 @@ def test_weights_are_those_of_that_very_setup_alone(inventory: Inventory, wish: 
 frees = st.floats(20, 79)
 setups = st.builds(
     lambda variant, tensor: setup_of(
-        OPENHANDS, variant, ENGINES["vllm"], Layout((), tensor, 1), device="GPU, 79 GiB", kv_dtype="bf16"
+        OPENHANDS, variant, ENGINES["vllm"], Layout((), tensor, 1), device="GPU, 79 GiB", kv_dtype="bf16", version="0.32.0"
     ),
     st.sampled_from(OPENHANDS.variants),
     st.sampled_from([1, 2]),

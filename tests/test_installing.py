@@ -12,11 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from launcher import disk
 from launcher.engines import vllm
-from launcher.environments import MARKER, Build, Environment, attempts, build_for, ensure, find, installed_size, python_of
+from launcher.environment import MARKER
+from launcher.environments import Build, build_for, find, installed_size, place, python_of
 from launcher.errors import LauncherError
 from launcher.home import Home
+from launcher.installing import attempts, ensure
 from launcher.progress import Silent
+from launcher.release import Release
 from launcher.uv import interpreters_path
 from tests.wheels import Wheel, make_wheel
 
@@ -78,11 +82,11 @@ def test_an_environment_is_made_once_and_runs_at_its_place(tmp_path: Path) -> No
     home, build, env = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked), user_env(tmp_path)
     assert find(home, build) is None
     environment = ensure(home, build, progress=Silent(), env=env)
-    assert (
-        environment
-        == find(home, build)
-        == Environment("tiny-1.0-cpu", home.environments / "tiny-1.0-cpu", python_of(home, build))
-    )
+    assert environment == find(home, build)
+    assert (environment.name, environment.path, environment.python) == (build.name, place(home, build), python_of(home, build))
+    assert (environment.engine, environment.release, environment.accelerator) == ("tiny", Release("1.0"), "cpu")
+    assert disk.usage(environment.path).size - environment.size <= 8192, "all of it but the marker, which tells it"
+    assert time.time() - environment.made < 60
     assert made(home) == WHOLE
     for command in ([environment.python, "-c", "import tiny; tiny.main()"], [environment.path / "bin" / "tiny"]):
         assert output(*command).startswith(str(environment.path))
@@ -116,7 +120,11 @@ def test_a_new_lock_replaces_the_environment(tmp_path: Path) -> None:
     "spoil",
     [
         pytest.param(lambda path: (path / MARKER).unlink(), id="without the marker it was not finished"),
-        pytest.param(lambda path: (path / MARKER).write_text("other"), id="the marker names another lock"),
+        pytest.param(
+            lambda path: (path / MARKER).write_text((path / MARKER).read_text().replace('"made_from": "', '"made_from": "x')),
+            id="the marker names another lock",
+        ),
+        pytest.param(lambda path: (path / MARKER).write_text("7f7f"), id="the marker is an older launcher's"),
         pytest.param(
             lambda path: ((path / "bin/python").unlink(), (path / "bin/python").symlink_to("/gone")),
             id="the system's Python that it links to is gone",
@@ -221,8 +229,10 @@ def silent_index() -> Iterator[str]:
 ENSURE = """
 import os, sys
 from pathlib import Path
-from launcher.environments import Build, ensure
+from launcher.environments import Build
 from launcher.home import Home
+from launcher.installing import ensure
+from launcher.installing import attempts, ensure
 from launcher.progress import Silent
 from launcher.uv import interpreters_path
 build = Build("tiny", "1.0", "cpu", "x86_64", sys.argv[3], Path(sys.argv[2]))
