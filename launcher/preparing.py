@@ -42,7 +42,8 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
         home, _name(plan), plan.variant.weights, environment_python=environment.python, progress=progress, env=env
     )
     caches = home.caches / environment.name
-    caches.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (home.caches, caches):
+        folder.mkdir(mode=0o700, exist_ok=True)
     return Prepared(
         environment=environment.path,
         python=environment.python,

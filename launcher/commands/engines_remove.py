@@ -38,7 +38,7 @@ class RemoveResult:
         shown = [Text.assemble(("✓ ", "green"), self._said())]
         if self.usage.size - self.usage.freed > self.usage.freed:
             kept = gigabytes(self.usage.size - self.usage.freed)
-            shown.append(Text(f"{kept} of it are shared with uv's cache and stay there: `uv cache prune` frees them."))
+            shown.append(Text(f"{kept} of it stay in uv's cache, for the next installation."))
         if self.back_to:
             shown.append(Text(f"It was chosen: {self.back_to} serves in its place from now on."))
         return Group(*shown)
