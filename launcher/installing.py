@@ -90,8 +90,8 @@ def _proven(build: Build, folder: Path, progress: Progress, env: Mapping[str, st
     if release.torch:
         found = inspecting.inspect(own_python(folder), ("torch",), env=env, progress=progress)
         if found.fault:
-            hint = "the system may lack what PyTorch needs (a newer glibc, libgomp)"
-            raise LauncherError(f"{build.name} is installed and does not work: {found.fault}", hint=hint)
+            hint = "the system may lack what PyTorch needs: a newer glibc, or a library that the fault names"
+            raise LauncherError(f"{build.name} can be installed here and does not work: {found.fault}", hint=hint)
         release = replace(release, torch=found.torch, cuda=found.cuda, archs=found.archs)
     progress.update(f"measuring {build.name}")
     return Environment(

@@ -22,9 +22,7 @@ from launcher.installing import attempts, ensure
 from launcher.progress import Silent
 from launcher.release import Release
 from launcher.uv import interpreters_path
-from tests.wheels import Wheel, make_wheel
-
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+from tests.wheels import PYTHON, Wheel, make_wheel, user_env
 
 
 class Told(Silent):
@@ -39,20 +37,6 @@ class Told(Silent):
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002  # the protocol's
         self.shown.append(text)
-
-
-def user_env(tmp_path: Path, **more: str) -> dict[str, str]:
-    """A user whose pip knows only a folder of wheels, and whose uv keeps to this test."""
-    return {
-        **{name: os.environ[name] for name in ("PATH", "HOME")},
-        "UV_CACHE_DIR": str(tmp_path / "cache"),
-        "UV_PYTHON_DOWNLOADS": "never",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
-        **more,
-    }
 
 
 def tiny(tmp_path: Path, text: str = "ANSWER = 42\n") -> Wheel:
