@@ -1,12 +1,17 @@
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -22,7 +27,7 @@ from launcher.installing import attempts, ensure
 from launcher.progress import Silent
 from launcher.release import Release
 from launcher.uv import interpreters_path
-from tests.wheels import PYTHON, Wheel, make_wheel, user_env
+from tests.wheels import PYTHON, Wheel, made_up_torch, make_wheel, user_env
 
 
 class Told(Silent):
@@ -276,6 +281,83 @@ def test_uv_ends_with_the_run_and_the_next_run_ends_whole(tmp_path: Path, number
     assert any(name.startswith(".tiny") for name in made(home)) is left
     assert ensure(home, build, progress=Silent(), env=env) == find(home, build)
     assert made(home) == WHOLE
+
+
+def test_killed_at_any_moment_the_next_run_ends_whole(tmp_path: Path) -> None:
+    """A few rounds of what scripts/soak_installs.py does thirty times with packages of the index."""
+    home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked)
+    env = {**user_env(tmp_path), "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-c", ENSURE, str(home.root), str(build.lock), build.python]
+    chance = random.Random(4)  # noqa: S311 - the same moments each time, not a secret
+    for _ in range(4):
+        with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as run:
+            time.sleep(chance.uniform(0.1, 0.8))
+            run.kill()
+        found = find(home, build)
+        assert found is None or output(found.python, "-c", "import tiny; print(tiny.ANSWER)") == "42\n"
+        there = ensure(home, build, progress=Silent(), env=env)
+        assert output(there.python, "-c", "import tiny; print(tiny.ANSWER)") == "42\n"
+        assert made(home) == WHOLE
+        shutil.rmtree(there.path)
+
+
+def test_a_pytorch_that_cannot_be_imported_is_told_now_and_not_by_a_server(tmp_path: Path) -> None:
+    text = b"raise OSError('libgomp.so.1: cannot open shared object file')"
+    torch = make_wheel(tmp_path / "wheels", {"torch.py": text}, name="torch", version="2.13.0")
+    home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked + torch.locked)
+    with pytest.raises(LauncherError, match=r"does not work: import torch: OSError: libgomp\.so\.1"):
+        ensure(home, build, progress=Silent(), env=user_env(tmp_path))
+    assert made(home) == {"tiny-1.0-cpu.lock"}
+
+
+def test_what_pytorch_says_of_itself_is_in_the_record(tmp_path: Path) -> None:
+    text = made_up_torch("13.0").encode()
+    torch = make_wheel(tmp_path / "wheels", {"torch.py": text}, name="torch", version="2.13.0")
+    home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked + torch.locked)
+    there = ensure(home, build, progress=Silent(), env=user_env(tmp_path))
+    assert there.release == Release("1.0", "2.13.0", (13, 0), ("sm_75", "sm_80"))
+    assert find(home, build) == there
+
+
+@pytest.mark.parametrize(
+    ("cached", "message"),
+    [
+        pytest.param(True, "", id="from uv's cache"),
+        pytest.param(False, "cannot install tiny-1.0-cpu with what is here: ", id="not without what was never fetched"),
+    ],
+)
+def test_offline_what_is_here_is_enough_or_it_is_told(tmp_path: Path, message: str, *, cached: bool) -> None:
+    lock = tiny(tmp_path).locked
+    with an_index(tmp_path / "wheels") as address:
+        env = user_env(tmp_path, PIP_NO_INDEX="", PIP_FIND_LINKS="", PIP_INDEX_URL=address)
+        if cached:
+            ensure(Home(tmp_path / "before"), build_of(tmp_path, lock), progress=Silent(), env=env)
+    home, build = Home(tmp_path / "home"), build_of(tmp_path, lock)
+    if cached:
+        assert ensure(home, build, progress=Silent(), env={**env, "UV_OFFLINE": "1"}).python.exists()
+        return
+    with pytest.raises(LauncherError, match=message) as fault:
+        ensure(home, build, progress=Silent(), env={**env, "UV_OFFLINE": "1"})
+    assert "without --offline" in fault.value.hint
+
+
+@contextmanager
+def an_index(folder: Path) -> Iterator[str]:
+    """An index of the tiny wheels, on this machine."""
+    (folder / "simple" / "tiny").mkdir(parents=True)
+    links = "".join(f'<a href="/{path.name}">{path.name}</a>' for path in folder.glob("tiny*.whl"))
+    (folder / "simple" / "tiny" / "index.html").write_text(links)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server of files that says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
+        pass
 
 
 @pytest.mark.parametrize(
