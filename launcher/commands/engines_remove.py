@@ -7,6 +7,7 @@ from launcher import environments, lock, store
 from launcher.disk import Usage, gigabytes
 from launcher.environment import Environment
 from launcher.errors import LauncherError
+from launcher.runners import spares
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def run(world: World, name: str) -> RemoveResult:
         _refuse_running(world, there)
         world.progress.phase("remove")
         world.progress.update(f"removing {name}")
+        spare = spares.kept(world.home)
+        if spare and spare.handle.environment == there.path:
+            spares.end(world.home)
         key = environments.serves(there.engine, there.accelerator)
         chosen = store.chosen(world.home)
         keys = [each for each, chose in chosen.items() if chose == name]

@@ -75,6 +75,7 @@ def served_from(world: World, name: str) -> World:
         python=Path(sys.executable),
         weights=world.home.weights,
         caches=world.home.caches / name,
+        version="1.0",
     )
 
     def prepare(_: Plan, progress: Progress) -> Prepared:
