@@ -40,7 +40,7 @@ class _Resolver:
 
     def __init__(self, engine: Engine, build: Build, uv: Uv, folder: Path, log: Log) -> None:
         self._package, *self._others = engine.REQUIREMENTS[build.accelerator]
-        self._left_out = engine.LEFT_OUT.get(build.accelerator, ())
+        self._overrides = engine.OVERRIDES.get(build.accelerator, ())
         self._build = build
         self._uv = uv
         self._folder = folder
@@ -83,13 +83,13 @@ class _Resolver:
         self, requirements: Sequence[str], *options: str, add: Mapping[str, str] | None = None
     ) -> tuple[str | None, str]:
         """Why it cannot be, or None; and the lock."""
-        wanted, left_out, made = (self._folder / name for name in ("wanted.in", "left_out.txt", "made.txt"))
+        wanted, overrides, made = (self._folder / name for name in ("wanted.in", "overrides.txt", "made.txt"))
         wanted.write_text("".join(f"{each}\n" for each in requirements), encoding="utf-8")
-        left_out.write_text("".join(f"{each} ; sys_platform == 'never'\n" for each in self._left_out), encoding="utf-8")
+        overrides.write_text("".join(f"{each}\n" for each in self._overrides), encoding="utf-8")
         made.unlink(missing_ok=True)
         words: list[str | Path] = [
             *("pip", "compile", *_OPTIONS, *options),
-            *("--python-version", self._build.python, "--overrides", left_out),
+            *("--python-version", self._build.python, "--overrides", overrides),
             *self._uv.index_options,
             *(wanted, "-o", made),
         ]

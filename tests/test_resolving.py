@@ -16,7 +16,7 @@ ENGINE = StubEngine(
     VERSION="2.0",
     PYTHON={"cpu": PYTHON, "cuda": PYTHON},
     REQUIREMENTS={"cpu": ("tiny", "beside"), "cuda": ("tiny",)},
-    LEFT_OUT={"cpu": ("unwanted",)},
+    OVERRIDES={"cpu": ("unwanted ; sys_platform == 'never'",)},
 )
 
 

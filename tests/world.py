@@ -38,7 +38,7 @@ class StubEngine:
     REQUIREMENTS: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: MappingProxyType({"cpu": ("tiny",), "cuda": ()})
     )
-    LEFT_OUT: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    OVERRIDES: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     LAST_FOR_CUDA: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({12: "0.1"}))
     IMPORTS: tuple[str, ...] = ("json",)
     CACHES: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"STUB_CACHE": "stub"}))

