@@ -40,7 +40,7 @@ class StubEngine:
     )
     OVERRIDES: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     LAST_FOR_CUDA: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({12: "0.1"}))
-    IMPORTS: tuple[str, ...] = ("json",)
+    IMPORTS: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({"cpu": ("torch",), "cuda": ()}))
     CACHES: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"STUB_CACHE": "stub"}))
     READY_PATH: str = "/health"
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))

@@ -61,12 +61,14 @@ def run(world: World, name: str, python: Path) -> AddResult:
 
 def look(world: World, there: Environment) -> Environment:
     """An adopted environment as it is now; raises LauncherError if its engine is gone, or cannot be imported."""
-    first = inspecting.inspect(there.python, (), engines=tuple(world.engines.values()), env=world.env, progress=world.progress)
-    engine = next((engine for engine in world.engines.values() if first.release(engine).version), None)
+    engines, env, progress = tuple(world.engines.values()), world.env, world.progress
+    first = inspecting.inspect(there.python, ("torch",), engines=engines, env=env, progress=progress)
+    engine = next((engine for engine in engines if first.release(engine).version), None)
     if engine is None:
-        hint = f"install one there, or let the launcher do it: `launcher engines install {next(iter(world.engines))}`"
+        hint = f"install one there, or let the launcher do it: `launcher engines install {engines[0].NAME}`"
         raise LauncherError(f"{there.python} has none of {', '.join(world.engines)}", hint=hint)
-    found = inspecting.inspect(there.python, engine.IMPORTS, engines=(engine,), env=world.env, progress=world.progress)
+    accelerator = CUDA if first.cuda else CPU
+    found = inspecting.inspect(there.python, engine.IMPORTS[accelerator], engines=(engine,), env=env, progress=progress)
     if found.fault:
         message = f"{engine.NAME} in {there.python} does not work: {found.fault}"
         raise LauncherError(message, hint="mend that environment, then add it")
@@ -75,7 +77,7 @@ def look(world: World, there: Environment) -> Environment:
         path=there.path,
         python=there.python,
         engine=engine.NAME,
-        accelerator=CUDA if found.cuda else CPU,
+        accelerator=accelerator,
         release=found.release(engine),
         made=there.made,
         adopted=True,

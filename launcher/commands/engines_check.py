@@ -79,7 +79,9 @@ def run(world: World, name: str) -> CheckResult:
         return CheckResult(there, (Refusal(there.broken or f"{there.engine} is not known here", _anew(there)),))
     world.progress.phase("check")
     try:
-        found = inspecting.inspect(there.python, engine.IMPORTS, engines=(engine,), env=world.env, progress=world.progress)
+        found = inspecting.inspect(
+            there.python, engine.IMPORTS[there.accelerator], engines=(engine,), env=world.env, progress=world.progress
+        )
     except LauncherError as fault:
         return CheckResult(there, (Refusal(fault.message, fault.hint),))
     if found.fault:

@@ -75,8 +75,8 @@ class Engine(Protocol):
         """The last version whose wheels were made for an older major CUDA: 12 -> `0.19.1`."""
 
     @property
-    def IMPORTS(self) -> tuple[str, ...]:
-        """Modules that prove an environment when they are imported one after the other, PyTorch first."""
+    def IMPORTS(self) -> Mapping[str, tuple[str, ...]]:
+        """Modules that prove an environment when they are imported one after the other, PyTorch first; by build."""
 
     @property
     def CACHES(self) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ OVERRIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 # By what its package pins: up to 0.19.1 torch 2.10.0 and CUDA 12.8, from 0.20.0 on torch 2.11.0 and CUDA 13.0.
 LAST_FOR_CUDA: Mapping[int, str] = MappingProxyType({12: "0.19.1"})
-IMPORTS = ("torch", "vllm", PROGRAM)
+IMPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(dict.fromkeys((CPU, CUDA), ("torch", "vllm", PROGRAM)))
 # envs.py; torch/_inductor/runtime/cache_dir_utils.py; triton/knobs.py; flashinfer/jit/env.py; utils/deep_gemm.py;
 # tilelang/env.py; tvm_ffi/cpp/extension.py; CUDA C++ programming guide, "CUDA environment variables".
 CACHES: Mapping[str, str] = MappingProxyType(

@@ -41,7 +41,7 @@ ENGINE = StubEngine(
     PYTHON={"cpu": PYTHON, "cuda": PYTHON},
     REQUIREMENTS={"cpu": ("tiny",), "cuda": ("huge",)},
     LAST_FOR_CUDA={12: "0.1"},
-    IMPORTS=("tiny",),
+    IMPORTS={"cpu": ("torch", "tiny"), "cuda": ("torch", "huge")},
 )
 
 
@@ -49,7 +49,8 @@ ENGINE = StubEngine(
 def world(tmp_path: Path) -> Iterator[World]:
     """A user whose index holds two versions of the engine."""
     for version in ("1.0", "1.1"):
-        make_wheel(tmp_path / "wheels", {"tiny.py": b"ANSWER = 42\n"}, version=version)
+        files = {"tiny.py": b"ANSWER = 42\n", "torch.py": made_up_torch(None).encode()}
+        make_wheel(tmp_path / "wheels", files, version=version)
     cuda = ("torch==2.13.0", "nvidia-cuda-runtime==13.0.96")
     make_wheel(tmp_path / "wheels", {"huge.py": b""}, name="huge", needs=cuda)
     make_wheel(tmp_path / "wheels", {"torch.py": made_up_torch("13.0").encode()}, name="torch", version="2.13.0")
@@ -157,6 +158,7 @@ def theirs(tmp_path: Path) -> Path:
     (site / "tiny-1.3.dist-info").mkdir(parents=True)
     (site / "tiny-1.3.dist-info" / "METADATA").write_text("Name: tiny\nVersion: 1.3\n")
     (site / "tiny.py").write_text("")
+    (site / "torch.py").write_text(made_up_torch(None))
     python = tmp_path / "theirs" / "bin" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nPYTHONPATH={site} PYTHONDONTWRITEBYTECODE=1 exec {sys.executable} "$@"\n')
@@ -167,7 +169,7 @@ def theirs(tmp_path: Path) -> Path:
 def test_somebodys_environment_is_taken_in_and_never_changed(world: World, theirs: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in theirs.rglob("*")}
     there = engines_add.run(world, "mine", theirs).there
-    assert (there.python, there.release, there.accelerator) == (theirs / "bin" / "python", Release("1.3"), "cpu")
+    assert (there.python, there.release, there.accelerator) == (theirs / "bin" / "python", Release("1.3", "2.13.0"), "cpu")
     assert engines_use.run(world, "mine").version == "1.3"
     assert rows(world)["mine"]["adopted"]
     assert engines_check.run(world, "mine").exit_code == 0
