@@ -135,7 +135,7 @@ def _add_engines_verbs(engines: argparse.ArgumentParser) -> None:
         return inner
 
     install = verb("install", "make the environment of an engine, which `launcher up` does by itself too")
-    install.add_argument("engine", type=_engine, metavar="ENGINE", help="vllm or sglang")
+    install.add_argument("engine", type=_engine, metavar="ENGINE", help="such as vllm")
     install.add_argument("--version", type=_version, metavar="V", help="another version than the one this launcher is made for")
     builds = install.add_mutually_exclusive_group()
     for build, about in (("cpu", "the build for CPUs"), ("cuda", "the build for NVIDIA GPUs, on a machine without one too")):
