@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from launcher.profile_weights import HubWeights, LocalWeights
     from launcher.progress import Progress
     from launcher.recipe_site import Answer
+    from launcher.release import Releases
     from launcher.results import Result
     from launcher.server import ServerSpec
     from launcher.world import Prepared, World
@@ -91,10 +92,10 @@ def _up(typed: argparse.Namespace) -> int:
         spare=typed.spare,
     )
     if typed.dry_run:
-        with _world() as world:
+        with _world(offline=typed.offline) as world:
             result: Result = up.dry_run(world, request)
         return _show(result, as_json=typed.json)
-    with _world() as world:
+    with _world(offline=typed.offline) as world:
         result = up.run(world, request)
     if not typed.foreground:
         return _show(result, as_json=typed.json)
@@ -182,6 +183,56 @@ def _models_add(typed: argparse.Namespace) -> int:
 
     with _world() as world:
         result = models_add.run(world, typed.model, with_recipe=typed.recipe)
+    return _show(result, as_json=typed.json)
+
+
+def _engines(typed: argparse.Namespace) -> int:
+    from launcher.commands import engines
+
+    with _world() as world:
+        result = engines.run(world)
+    return _show(result, as_json=typed.json)
+
+
+def _engines_install(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import engines_install
+
+    host.refuse_platform()
+    with _world(offline=typed.offline) as world:
+        result = engines_install.run(world, typed.engine, version=typed.version, accelerator=typed.build)
+    return _show(result, as_json=typed.json)
+
+
+def _engines_remove(typed: argparse.Namespace) -> int:
+    from launcher.commands import engines_remove
+
+    with _world() as world:
+        result = engines_remove.run(world, typed.name)
+    return _show(result, as_json=typed.json)
+
+
+def _engines_use(typed: argparse.Namespace) -> int:
+    from launcher.commands import engines_use
+
+    with _world() as world:
+        result = engines_use.run(world, typed.name)
+    return _show(result, as_json=typed.json)
+
+
+def _engines_add(typed: argparse.Namespace) -> int:
+    from launcher.commands import engines_add
+
+    with _world() as world:
+        result = engines_add.run(world, typed.name, typed.python)
+    return _show(result, as_json=typed.json)
+
+
+def _engines_check(typed: argparse.Namespace) -> int:
+    from launcher.commands import engines_check
+
+    with _world() as world:
+        result = engines_check.run(world, typed.name)
     return _show(result, as_json=typed.json)
 
 
@@ -273,6 +324,12 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "models show": _models_show,
         "models check": _models_check,
         "models add": _models_add,
+        "engines": _engines,
+        "engines install": _engines_install,
+        "engines remove": _engines_remove,
+        "engines use": _engines_use,
+        "engines add": _engines_add,
+        "engines check": _engines_check,
         "doctor": _doctor,
         "clean": _clean,
         "wires": _wires,
@@ -285,45 +342,52 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
 
 
 @contextmanager
-def _world() -> Iterator["World"]:
-    """Everything outside, with a screen on stderr while the work goes on."""
+def _world(*, offline: bool = False) -> Iterator["World"]:
+    """Everything outside, with a screen on stderr while the work goes on; offline, all that is fetched is what is here."""
     from launcher import catalogue, screen
     from launcher.engines.registry import ENGINES
     from launcher.runners import local
     from launcher.world import World
 
     home, user_home, cwd = _folders()
+    env = {**os.environ, **(_OFFLINE if offline else {})}
 
     # What these need is imported when they are called: verbs that only read never do.
     def facts(weights: "HubWeights | LocalWeights") -> "Facts":
         from launcher import model_facts
 
-        return model_facts.read(weights, progress=progress, env=os.environ)
+        return model_facts.read(weights, progress=progress, env=env)
+
+    def releases() -> "Releases":
+        from launcher import environments
+
+        return environments.releases(home, ENGINES)
 
     def recipe(repo: str) -> "Answer | str":
         from launcher import recipe_site
 
-        return recipe_site.fetch(repo, env=os.environ)
+        return recipe_site.fetch(repo, env=env)
 
     def expect(plan: "Plan") -> "Prepared":
         from launcher import preparing
 
-        return preparing.expect(home, os.environ, ENGINES, plan)
+        return preparing.expect(home, env, ENGINES, plan)
 
     def prepare(plan: "Plan", progress: "Progress") -> "Prepared":
         from launcher import preparing
 
-        return preparing.prepare(home, os.environ, ENGINES, plan, progress)
+        return preparing.prepare(home, env, ENGINES, plan, progress)
 
     with screen.open_screen(sys.stderr) as progress:
         yield World(
             home=home,
-            env=os.environ,
+            env=env,
             user_home=user_home,
             cwd=cwd,
             profiles=(catalogue.shipped(), home.profiles),
             engines=ENGINES,
             inventory=lambda: _inventory(None),
+            releases=releases,
             facts=facts,
             recipe=recipe,
             expect=expect,
@@ -331,6 +395,10 @@ def _world() -> Iterator["World"]:
             runner=local,
             progress=progress,
         )
+
+
+# Each program that fetches has a word of its own for it.
+_OFFLINE = {"UV_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def _folders() -> tuple[Home, Path, Path]:

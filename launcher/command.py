@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,10 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     imports: tuple[str, ...] = ()
+
+    def keeping(self, caches: Mapping[str, str], folder: Path) -> "Command":
+        """The same, with its caches in `folder`: `caches` are the variables and the folders in it."""
+        return replace(self, env={**self.env, **{variable: str(folder / name) for variable, name in caches.items()}})
 
     def shell(self, separator: str = " ") -> str:
         """The command as a shell would understand it, every secret masked; `separator` stands before each of its options."""

@@ -48,17 +48,17 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         kv_dtype=spec.kv_dtype,
         sessions=spec.sessions,
     )
-    starts = history.read(world.home)
+    starts, releases = history.read(world.home), world.releases()
     if reference := spec.origin or spec.model:
         profile = find(world, reference)
         _refuse_variant(profile, spec.variant)
-        return planner.plan(profile, inventory, world.engines, wish, starts)
+        return planner.plan(profile, inventory, world.engines, wish, starts, releases=releases)
     profiles = _unasked(world)
-    best = planner.choose(profiles, inventory, world.engines, wish, starts)
+    best = planner.choose(profiles, inventory, world.engines, wish, starts, releases=releases)
     if best is None:
         # Every profile's reasons would be a page: the smallest model's tell what is missing.
         smallest = min(profiles, key=lambda profile: profile.architecture.parameters)
-        return planner.plan(smallest, inventory, world.engines, wish, starts)
+        return planner.plan(smallest, inventory, world.engines, wish, starts, releases=releases)
     return best
 
 
@@ -135,7 +135,8 @@ def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
     expected = world.expect(plan)
     port = on_port or store.port(world.home) or ports.free(ports.FIRST)
     site = Site(python=expected.python, weights=expected.weights, host=ports.LOOPBACK, port=port, api_key="")
-    return world.engines[plan.engine].command(plan, site)
+    engine = world.engines[plan.engine]
+    return engine.command(plan, site).keeping(engine.CACHES, expected.caches)
 
 
 def refusal(outcome: DoesNotFit) -> LauncherError:

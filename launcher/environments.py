@@ -1,25 +1,26 @@
-"""Makes the locked, isolated environment that each build of an engine runs in, and finds it again."""
+"""The environments on this machine: which there are, and which of them serves an engine; and the builds that could be made."""
 
+import difflib
 import hashlib
 import platform
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import disk, lock
-from launcher.child import Child, Log
+from launcher import atomic, cuda, disk, environment, lock, release, store
 from launcher.engines.base import Engine
+from launcher.environment import MARKER, Environment, own_python
 from launcher.errors import LauncherError
 from launcher.home import Home
-from launcher.progress import Progress
-from launcher.staging import clear, put, staging
-from launcher.uv import Uv
+from launcher.profile import CPU, CUDA
+from launcher.release import Release, Releases
+from launcher.staging import staging
 
 LOCKS = Path(__file__).parent / "engines" / "locks"
-CPU = "cpu"
-# Written last: a folder without it is not whole. It holds the hash of the lock that the environment was made from.
-MARKER = ".made-from"
+ACCELERATORS = (CUDA, CPU)
+INSTALLING = "the installation of an engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,61 +39,26 @@ class Build:
         return f"{self.engine}-{self.version}-{self.accelerator}"
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """An installed build: its folder and the interpreter in it."""
-
-    name: str
-    path: Path
-    python: Path
-
-
-def build_for(engine: Engine, accelerator: str, *, arch: str | None = None, locks: Path = LOCKS) -> Build:
-    """The build that the adapter was written for, on this machine's architecture; `ensure` says if there is no lock for it."""
-    arch = arch or platform.machine()
+def build_for(
+    engine: Engine, accelerator: str, *, version: str | None = None, arch: str | None = None, locks: Path = LOCKS
+) -> Build:
+    """The build of a version, which is the adapter's own if none is named; whether there is a lock for it is seen later."""
+    arch, version = arch or platform.machine(), version or engine.VERSION
     return Build(
         engine=engine.NAME,
-        version=engine.VERSION,
+        version=version,
         accelerator=accelerator,
         arch=arch,
         python=engine.PYTHON[accelerator],
-        lock=locks / f"{engine.NAME}-{engine.VERSION}-{accelerator}-{arch}.txt",
+        lock=locks / f"{engine.NAME}-{version}-{accelerator}-{arch}.txt",
     )
 
 
-def python_of(home: Home, build: Build) -> Path:
-    """The interpreter of the environment, be it there or not."""
-    return _place(home, build).python
-
-
-def find(home: Home, build: Build) -> Environment | None:
-    """The environment, if it is whole and was made from today's lock."""
-    place = _place(home, build)
-    try:
-        made_from = (place.path / MARKER).read_text(encoding="ascii")
-        # The interpreter is a link to one of the system's, which may be gone after an upgrade.
-        return place if made_from == _digest(build.lock) and place.python.exists() else None
-    except OSError:
-        return None
-
-
-def ensure(home: Home, build: Build, *, progress: Progress, env: Mapping[str, str]) -> Environment:
-    """The environment, made now if need be: built in a folder beside its place and moved there whole.
-
-    `env` is the user's environment. Raises LauncherError for a platform without a lock, a full disk, or what uv failed at.
-    """
-    if found := find(home, build):
-        return found
-    _refuse_unsupported(build)
-    folder = home.make().environments
-    folder.mkdir(mode=0o700, exist_ok=True)
-
-    def waiting(holder: lock.Holder) -> None:
-        progress.say(f"{build.name} is being made by {holder.command} (pid {holder.pid}): waiting for it")
-
-    with lock.acquire(folder / f"{build.name}.lock", "the installation of an engine", waiting=waiting, timeout=None):
-        found = find(home, build)
-        return found or _make(home, build, progress, env)
+def release_of(build: Build) -> Release:
+    """What the build will be, by its lock; only its version where there is none for this machine."""
+    if not build.lock.exists():
+        return Release(build.version)
+    return release.read(build.version, build.lock.read_text(encoding="utf-8"), cuda.ARCHS.get(build.arch, {}))
 
 
 def installed_size(locked: Path) -> int:
@@ -102,148 +68,172 @@ def installed_size(locked: Path) -> int:
     return int(match[1]) * 1_000_000 if match else 0
 
 
-def cuda_of(locked: Path) -> tuple[int, int] | None:
-    """The CUDA that a lock's packages were built with, (13, 0); None for a build without one."""
-    pin = re.search(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+)\.(\d+)", locked.read_text(encoding="utf-8"), re.MULTILINE)
-    return (int(pin[1]), int(pin[2])) if pin else None
-
-
 def pin_of(locked: Path, package: str) -> str | None:
     """The pinned requirement of a package in a lock, `six==1.17.0`."""
     pin = re.search(rf"^{re.escape(package)}==[^\s;]+", locked.read_text(encoding="utf-8"), re.MULTILINE)
     return pin[0] if pin else None
 
 
-def attempts(
-    accelerator: str, settings: Mapping[str, str], *, torch_at_hand: bool, no_index: bool
-) -> tuple[dict[str, str], ...]:
-    """What to add to uv's environment, one try after the other.
-
-    A CPU build needs a CPU torch, which the package index does not have: it comes from where pip's settings point to, or from
-    PyTorch's own index, of which uv knows the address. `torch_at_hand`: a folder of `find-links` holds it.
-    """
-    if accelerator != CPU or torch_at_hand or no_index:
-        return ({},)
-    torch = {"UV_TORCH_BACKEND": "cpu"}
-    configured = any(settings.get(name) for name in ("UV_FIND_LINKS", *_INDEXES))
-    return ({}, torch) if configured else (torch,)
-
-
-_INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
-
-
-def _place(home: Home, build: Build) -> Environment:
-    path = home.environments / build.name
-    return Environment(name=build.name, path=path, python=path / "bin" / "python")
-
-
-def _digest(locked: Path) -> str:
+def digest(locked: Path) -> str:
+    """What tells one lock from another."""
     return hashlib.sha256(locked.read_bytes()).hexdigest()
 
 
-def _refuse_unsupported(build: Build) -> None:
-    if build.lock.exists():
-        return
-    prefix = f"{build.engine}-{build.version}-{build.accelerator}-"
-    there = ", ".join(sorted(path.stem.removeprefix(prefix) for path in build.lock.parent.glob(f"{prefix}*.txt"))) or "none"
-    message = f"{build.name} does not exist for {build.arch}"
-    raise LauncherError(message, hint=f"supported architectures for it: {there}")
+def place(home: Home, build: Build) -> Path:
+    """The folder of the build's environment, be it there or not."""
+    return home.environments / build.name
 
 
-def _make(home: Home, build: Build, progress: Progress, env: Mapping[str, str]) -> Environment:
-    uv = Uv(env, cpu_build=build.accelerator == CPU)
-    place = _place(home, build)
-    clear(place.path)
-    cache = uv.cache(cwd=home.environments)
-    _check_disk(build, home.environments, cache)
-    with Log(home.logs / f"environment-{build.name}.log") as log, staging(place.path) as folder:
-        _install(uv, build, folder, log, progress, add=_link_mode(env, home.environments, cache))
-        (folder / MARKER).write_text(_digest(build.lock), encoding="ascii")
-        put(folder, place.path)
-    return place
+def python_of(home: Home, build: Build) -> Path:
+    """The interpreter of the environment, be it there or not."""
+    return own_python(place(home, build))
 
 
-def _check_disk(build: Build, environments: Path, cache: Path) -> None:
-    size = installed_size(build.lock)
-    what = f"the environment {build.name}"
-    free = disk.free_bytes(environments)
-    hint = "make room, or set LAUNCHER_HOME to a directory on a larger disk"
-    disk.check(what, needs=size, free=free, path=environments, hint=hint)
-    if not disk.same_disk(environments, cache):
-        hint = "make room, or set UV_CACHE_DIR to a directory on a larger disk"
-        disk.check(what, needs=size, free=disk.free_bytes(cache), path=cache, hint=hint)
+def find(home: Home, build: Build) -> Environment | None:
+    """The build's environment, if it is whole and was made from today's lock."""
+    there = _read(place(home, build))
+    return there if there and not there.broken and not _stale(there, build.lock) else None
 
 
-def _link_mode(env: Mapping[str, str], environments: Path, cache: Path) -> dict[str, str]:
-    """Across file systems packages must be copied; within one uv links them, so that they take their room only once."""
-    return {} if env.get("UV_LINK_MODE") or disk.same_disk(environments, cache) else {"UV_LINK_MODE": "copy"}
+def read_all(home: Home) -> tuple[Environment, ...]:
+    """Every environment there is, by name, the broken ones too."""
+    folders = sorted(path for path in home.environments.glob("[!.]*") if path.is_dir())
+    return tuple(there for path in folders if (there := _read(path)))
 
 
-def _install(uv: Uv, build: Build, folder: Path, log: Log, progress: Progress, *, add: Mapping[str, str]) -> None:
-    progress.update(f"a Python {build.python} for {build.name}")
-    _make_interpreter(uv, build, folder, log)
-    no_index = bool(uv.index_options)
-    tries = attempts(build.accelerator, uv.env, torch_at_hand=_holds_torch(uv.env), no_index=no_index)
-    reason = None
-    for settings in tries:
-        watch = Watching(build, progress)
-        reason = uv.run(_sync(build, folder, uv), cwd=folder.parent, log=log, add={**add, **settings}, watch=watch)
-        if reason is None:
-            return
-    hint = f"the whole output is in {log.path}; what is downloaded already is kept"
-    raise LauncherError(f"cannot install {build.name}: {reason}", hint=hint)
+def named(home: Home, name: str) -> Environment:
+    """The environment called `name`; raises LauncherError with the closest names if there is none."""
+    there = {each.name: each for each in read_all(home)}
+    if name in there:
+        return there[name]
+    closest = difflib.get_close_matches(name, there, n=3, cutoff=0.4) or list(there)
+    hint = f"there are {', '.join(closest)}" if closest else "`launcher engines install vllm` makes one"
+    raise LauncherError(f"there is no environment {name!r}", hint=hint)
 
 
-def _make_interpreter(uv: Uv, build: Build, folder: Path, log: Log) -> None:
-    """An installed Python if there is one, else one that uv downloads."""
-    words: list[str | Path] = ["venv", "--relocatable", "--python", build.python, folder]
-    if reason := uv.run([*words, "--allow-existing"], cwd=folder.parent, log=log):
-        hint = f"install Python {build.python}, or let uv download it; the whole output is in {log.path}"
-        raise LauncherError(f"no Python {build.python} for {build.name}: {reason}", hint=hint)
-    if build.accelerator != CPU and not _has_headers(folder / "bin" / "python"):
-        # Triton compiles against Python.h when a server starts. Distributions keep it in a package apart; uv's Pythons have it.
-        # Where none can be had, the installed one stays.
-        uv.run([*words, "--clear", "--managed-python"], cwd=folder.parent, log=log)
+def stale(home: Home, there: Environment, engines: Mapping[str, Engine], *, locks: Path = LOCKS) -> bool:
+    """Whether the lock of an environment that was made here is another one by now; one whose lock is gone stays as it is."""
+    engine = engines.get(there.engine)
+    if there.adopted or engine is None or there.accelerator not in engine.PYTHON:
+        return False
+    version = there.release.version
+    return _stale(there, _lock(home, engine, there.accelerator, version, locks))
 
 
-def _has_headers(python: Path) -> bool:
-    show = "import sysconfig; print(sysconfig.get_path('include'))"
-    with Child([python, "-I", "-c", show], env={}, cwd=python.parent) as child:
-        said = [line for line in child.lines() if line]
-    return bool(said) and (Path(said[-1]) / "Python.h").exists()
+def build_of(home: Home, engine: Engine, accelerator: str, version: str | None, *, locks: Path = LOCKS) -> Build:
+    """The build of a version, with the lock that is shipped or that was resolved here."""
+    version = version or engine.VERSION
+    return replace(build_for(engine, accelerator, version=version), lock=_lock(home, engine, accelerator, version, locks))
 
 
-def _sync(build: Build, folder: Path, uv: Uv) -> list[str | Path]:
-    return [
-        *("pip", "sync", "--python", folder / "bin" / "python", "--require-hashes", "--no-build", "--compile-bytecode"),
-        # Hashes decide what is installed, so that it may come from any index.
-        *("--index-strategy", "unsafe-best-match"),
-        *uv.index_options,
-        build.lock,
-    ]
+def serves(engine: str, accelerator: str) -> str:
+    """The word for what an environment can be chosen for: `vllm-cuda`."""
+    return f"{engine}-{accelerator}"
 
 
-def _holds_torch(settings: Mapping[str, str]) -> bool:
-    folders = [Path(place) for place in settings.get("UV_FIND_LINKS", "").split(",") if place and "://" not in place]
-    return any(True for folder in folders for _ in folder.glob("torch-*+cpu-*.whl"))
+def chosen(home: Home, engine: Engine, accelerator: str) -> Environment | None:
+    """The environment that a person chose for this engine and build; None where it is the launcher's own.
+
+    Raises LauncherError if it is gone, or cannot be used any more.
+    """
+    own, name = build_for(engine, accelerator).name, taken(home, engine, accelerator)
+    if name == own:
+        return None
+    hint = f"`launcher engines use {own}` goes back to this launcher's own, `launcher engines` shows what there is"
+    there = _read(home.environments / name)
+    if there is None:
+        raise LauncherError(f"the environment {name}, chosen for {engine.NAME} on {accelerator}, is gone", hint=hint)
+    if there.broken:
+        message = f"the environment {name}, chosen for {engine.NAME} on {accelerator}, is broken: {there.broken}"
+        raise LauncherError(message, hint=f"`launcher engines check {name}` says more; {hint}")
+    return there
 
 
-class Watching:
-    """Tells how far uv is, from its own lines and from the bytes that it has written."""
+def taken(home: Home, engine: Engine, accelerator: str) -> str:
+    """The name of the environment that serves this engine and build, be it there or not."""
+    own = build_for(engine, accelerator).name
+    return store.chosen(home).get(serves(engine.NAME, accelerator), own)
 
-    def __init__(self, build: Build, progress: Progress) -> None:
-        self._name = build.name
-        self._size = installed_size(build.lock)
-        self._progress = progress
-        self._stage = "fetching"
 
-    def __call__(self, child: Child, line: str | None) -> None:
-        for begin, stage in (("Prepared ", "linking"), ("Installed ", "byte-compiling")):
-            if line and line.startswith(begin):
-                self._stage = stage
-        if self._stage == "fetching":
-            done = min(child.written(), self._size)
-            text = f"fetching {self._name}: {disk.gigabytes(done)} of about {disk.gigabytes(self._size)}"
-            self._progress.update(text, done, self._size)
-        else:
-            self._progress.update(f"{self._stage} {self._name}")
+def releases(home: Home, engines: Mapping[str, Engine]) -> Releases:
+    """What would serve each engine and build now: the environment that is there, else what the lock says."""
+    found = {}
+    for engine in engines.values():
+        for accelerator in engine.PYTHON:
+            build = build_for(engine, accelerator)
+            there = _read(home.environments / taken(home, engine, accelerator))
+            known = there is not None and not there.broken
+            found[engine.NAME, accelerator] = there.release if there and known else release_of(build)
+    return found
+
+
+def record(there: Environment) -> None:
+    """Write the marker of an environment: the last that is done to one."""
+    atomic.write(there.path / MARKER, environment.marker(there))
+
+
+def adopt(home: Home, there: Environment) -> None:
+    """Note an environment that somebody else made; a folder of ours holds the note, and nothing else.
+
+    Raises LauncherError if the name is taken.
+    """
+    folder = home.make().environments
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with lock.acquire(folder / f"{there.name}.lock", f"launcher engines add {there.name}", waiting=lambda _: None, timeout=0):
+        if there.path.exists():
+            raise LauncherError(f"there is an environment {there.name} already", hint="choose another name, or remove that one")
+        with staging(there.path) as fresh:
+            atomic.write(fresh / MARKER, environment.marker(there))
+            fresh.replace(there.path)
+
+
+def remove(home: Home, there: Environment) -> disk.Usage:
+    """Delete what was made here, its lock and its caches with it, or forget what was adopted; the room that it took.
+
+    Raises LauncherError while it is being installed.
+    """
+    with lock.acquire(
+        home.environments / f"{there.name}.lock", f"launcher engines remove {there.name}", waiting=lambda _: None, timeout=0
+    ):
+        caches = home.caches / there.name
+        taken = [disk.usage(each) for each in (there.path, caches)]
+        # Moved aside first: a kill in the middle leaves a folder that the next installation clears, not half an environment.
+        with staging(there.path) as aside:
+            there.path.replace(aside)
+        shutil.rmtree(caches, ignore_errors=True)
+        for resolved in home.locks.glob(f"{there.name}-*.txt"):
+            resolved.unlink(missing_ok=True)
+    return disk.Usage(sum(each.size for each in taken), sum(each.freed for each in taken))
+
+
+def refuse_name(name: str, engines: Iterable[str]) -> None:
+    """Raise LauncherError for a name that an adopted environment cannot have."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith(".lock"):
+        raise LauncherError(f"{name!r} is no name for an environment", hint="use letters, digits, dots and dashes")
+    if any(re.match(rf"{engine}-\d", name) for engine in engines):
+        raise LauncherError(f"{name!r} is a name for what the launcher makes", hint=f"for example my-{name}")
+
+
+def _lock(home: Home, engine: Engine, accelerator: str, version: str, locks: Path) -> Path:
+    shipped = build_for(engine, accelerator, version=version, locks=locks).lock
+    return shipped if version == engine.VERSION else home.locks / shipped.name
+
+
+def _read(path: Path) -> Environment | None:
+    try:
+        text = (path / MARKER).read_text(encoding="utf-8")
+        there = environment.parse(text, path)
+    except FileNotFoundError:
+        return Environment(path.name, path, own_python(path), broken="it was never finished") if path.is_dir() else None
+    except (OSError, ValueError):
+        return Environment(path.name, path, own_python(path), broken="its record cannot be read")
+    # The interpreter is a link to one of the system's, or a user's, which may be gone after an upgrade.
+    return there if there.python.exists() else replace(there, broken=f"its interpreter {_target(there.python)} is gone")
+
+
+def _target(python: Path) -> Path:
+    return python.readlink() if python.is_symlink() else python
+
+
+def _stale(there: Environment, locked: Path) -> bool:
+    return locked.exists() and there.made_from != digest(locked)

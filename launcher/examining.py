@@ -121,7 +121,7 @@ def _card(gpu: Gpu) -> int:
 
 def _graphics(machine: _Machine, builds: tuple[environments.Build, ...], world: World, ours: set[int]) -> Iterator[Finding]:
     needs = [
-        Needs(f"{build.engine} {build.version}", environments.cuda_of(build.lock), world.engines[build.engine].COMPUTE)
+        Needs(f"{build.engine} {build.version}", environments.release_of(build).cuda, world.engines[build.engine].COMPUTE)
         for build in builds
         if build.accelerator == CUDA
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from launcher import memory
+from launcher import cuda, memory
 from launcher.architecture import Architecture
 from launcher.correction import corrected
 from launcher.engines.base import Budget, Engine
@@ -13,6 +13,7 @@ from launcher.layers import Latent, Stage
 from launcher.plan import Memory, Modelled, Plan, Wish
 from launcher.profile import CPU, CUDA, Profile, Variant
 from launcher.quantisation import PRECISIONS, Quantisation
+from launcher.release import Release, Releases
 from launcher.starts import Setup, Start, device_of, served_of
 
 # The smallest window that OpenHands still loads, once output and a tenth of slack are taken off.
@@ -39,12 +40,17 @@ class Candidate:
     variant: Variant
     engine: Engine
     wish: Wish
+    releases: Releases
     starts: Sequence[Start] = ()
 
     @cached_property
     def architecture(self) -> Architecture:
         """The model's, quantised as this variant's repository is; asked for again for each context that is tried."""
         return quantised(self.profile, self.variant)
+
+    def release(self, build: str) -> Release:
+        """The engine's release that would serve."""
+        return self.releases.get((self.engine.NAME, build), Release(self.engine.VERSION))
 
     @property
     def loaded(self) -> Quantisation:
@@ -109,6 +115,8 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
     needed = max(on.compute, candidate.engine.COMPUTE, KV_COMPUTE if wish.kv_dtype == "fp8" else (0, 0))
     if lowest < needed:
         return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
+    if reason := next(filter(None, (cuda.gpu_fault(candidate.release(CUDA), gpu) for gpu in gpus)), None):
+        return None, reason
     if on.below and lowest >= on.below:
         return None, f"has kernels below compute capability {_dotted(on.below)} only; {gpus[0].name} has {_dotted(lowest)}"
     # Every rank gets the same share, so the GPU with the least free memory decides.
@@ -166,12 +174,14 @@ def _weights(candidate: Candidate, tensor: int, stage: Stage | None) -> int:
     return memory.weights(candidate.architecture, candidate.loaded, tensor, files=candidate.variant.size, stage=stage)
 
 
-def setup_of(profile: Profile, variant: Variant, engine: Engine, layout: Layout, *, device: str, kv_dtype: str) -> Setup:
-    """What the memory of a start follows from; `device` as in Setup."""
+def setup_of(
+    profile: Profile, variant: Variant, engine: Engine, layout: Layout, *, device: str, kv_dtype: str, version: str
+) -> Setup:
+    """What the memory of a start follows from; `device` as in Setup, `version` the engine's that serves."""
     return Setup(
         device=device,
         engine=engine.NAME,
-        version=engine.VERSION,
+        version=version,
         model=profile.name,
         served=served_of(profile, variant, engine.NAME),
         tensor=layout.tensor,
@@ -184,7 +194,15 @@ def _learnt(candidate: Candidate, rank: Rank, layout: Layout, device: str) -> Ra
     """The rank as earlier starts say that it is; where there is none, as the rules do."""
     if not candidate.starts:
         return rank
-    setup = setup_of(candidate.profile, candidate.variant, candidate.engine, layout, device=device, kv_dtype=candidate.kv_dtype)
+    setup = setup_of(
+        candidate.profile,
+        candidate.variant,
+        candidate.engine,
+        layout,
+        device=device,
+        kv_dtype=candidate.kv_dtype,
+        version=candidate.release(CUDA if layout.gpus else CPU).version,
+    )
     growing = any(isinstance(cache, Latent) and cache.sparse for cache, _ in candidate.architecture.kept)
     known = corrected(rank.weights, rank.budget, setup, candidate.starts, growing=growing)
     return replace(rank, weights=known.weights, budget=known.budget, modelled=rank.by_rule, note=known.note)

@@ -64,13 +64,18 @@ class Home:
         return self.root / "environments"
 
     @property
-    def weights(self) -> Path:
-        return self.root / "weights"
+    def locks(self) -> Path:
+        """The locks of versions that are not shipped with one."""
+        return self.root / "locks"
 
     @property
     def caches(self) -> Path:
-        """What engines compile for themselves, by the name of the environment."""
+        """What engines compile, a folder for each environment."""
         return self.root / "caches"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights"
 
     @property
     def profiles(self) -> Path:

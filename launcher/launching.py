@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import probe, store
+from launcher.command import Command
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.engines.base import Engine, Site
@@ -44,10 +45,16 @@ class Launch:
     plan: Plan
     site: Site
     environment: Path
+    caches: Path
+    version: str
     engine: Engine
     home: Home
     runner: Runner
     progress: Progress
+
+    @property
+    def command(self) -> Command:
+        return self.engine.command(self.plan, self.site).keeping(self.engine.CACHES, self.caches)
 
     @property
     def base_url(self) -> str:
@@ -65,7 +72,7 @@ def launch(what: Launch) -> Proven:
     interrupt included, nothing of a server that is not proven is left running.
     """
     _rotate(what.log)
-    command = what.engine.command(what.plan, what.site)
+    command = what.command
     what.progress.phase("engine")
     spare = spares.find(what.home, command)
     # Recorded before it runs: whatever happens from here on, the server's id finds its processes.

@@ -64,6 +64,7 @@ def _setup(what: Launch, now: Inventory) -> Setup:
         Layout(plan.gpus, plan.tensor, plan.pipeline),
         device=device_of(plan.gpus[0]) if plan.gpus else now.cpu.name,
         kv_dtype=plan.kv_dtype,
+        version=what.version,
     )
 
 

@@ -6,16 +6,22 @@ tensor-parallel group gives that context, and then for no more than it: such a g
 GPU.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from types import MappingProxyType
 
+from launcher import cuda
 from launcher.engines.base import Engine
 from launcher.fitting import AGENT_CONTEXT, SESSIONS, Candidate, Layout, on_cpu, on_gpus
 from launcher.gpu import Gpu, Inventory
 from launcher.plan import DoesNotFit, Plan, Rejection, Wish
 from launcher.profile import CPU, CUDA, Profile
+from launcher.release import Releases
 from launcher.starts import Start
+
+_ADAPTERS_OWN: Releases = MappingProxyType({})
 
 
 def plan(
@@ -24,16 +30,19 @@ def plan(
     engines: Mapping[str, Engine],
     wish: Wish | None = None,
     starts: Sequence[Start] = (),
+    *,
+    releases: Releases = _ADAPTERS_OWN,
 ) -> Plan | DoesNotFit:
     """The best plan for `profile` on `inventory`, or every variant's reason for having none.
 
     A context under AGENT_CONTEXT is refused unless it was asked for or is all that the model has. `starts` are the earlier
-    ones on record, the oldest first: what they took corrects what the rules say.
+    ones on record, the oldest first: what they took corrects what the rules say. `releases` tells which release of each engine
+    would serve, where it is not simply the one that its adapter was written for.
     """
     wish = wish or Wish()
     tried: list[tuple[Candidate, Plan | None, str]] = []
     coarser: list[Candidate] = []
-    for _, alike in groupby(_candidates(profile, engines, wish, starts), key=_precision):
+    for _, alike in groupby(_candidates(profile, engines, wish, starts, releases), key=_precision):
         if any(best and _suits(best, profile, wish) for _, best, _ in tried):
             coarser += alike
         else:
@@ -52,7 +61,7 @@ def plan(
     planned = any(best for _, best, _ in tried)
     if not planned and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
         # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
-        outcome = plan(profile, replace(inventory, gpus=()), engines, wish, starts)
+        outcome = plan(profile, replace(inventory, gpus=()), engines, wish, starts, releases=releases)
         if isinstance(outcome, Plan):
             why = f"on the CPU, since no GPU here will do: {rejections[-1].reason}"
             return replace(outcome, notes=(why, *outcome.notes))
@@ -105,12 +114,14 @@ def choose(
     engines: Mapping[str, Engine],
     wish: Wish | None = None,
     starts: Sequence[Start] = (),
+    *,
+    releases: Releases = _ADAPTERS_OWN,
 ) -> Plan | None:
     """The plan of the largest model that runs here with a context that suits an agent; else of the largest that runs.
 
     It notes why the next larger model lost.
     """
-    outcomes = [plan(profile, inventory, engines, wish, starts) for profile in profiles]
+    outcomes = [plan(profile, inventory, engines, wish, starts, releases=releases) for profile in profiles]
     best = max(
         (outcome for outcome in outcomes if isinstance(outcome, Plan)),
         key=lambda each: (each.context >= AGENT_CONTEXT, each.profile.architecture.parameters),
@@ -129,11 +140,13 @@ def _next_larger(best: Plan, outcomes: Iterable[Plan | DoesNotFit]) -> tuple[str
     return (f"{lost.profile.name} does not fit: {lost.rejections[-1].variant} {lost.rejections[-1].reason}",)
 
 
-def _candidates(profile: Profile, engines: Mapping[str, Engine], wish: Wish, starts: Sequence[Start]) -> Iterator[Candidate]:
+def _candidates(
+    profile: Profile, engines: Mapping[str, Engine], wish: Wish, starts: Sequence[Start], releases: Releases
+) -> Iterator[Candidate]:
     for variant in profile.variants:
         for name, engine in engines.items():
             if wish.variant in (None, variant.name) and wish.engine in (None, name):
-                yield Candidate(profile, variant, engine, wish, starts)
+                yield Candidate(profile, variant, engine, wish, releases, starts)
 
 
 def _goal(profile: Profile, wish: Wish) -> int:
@@ -160,10 +173,12 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
 
 def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     """What was asked for and cannot be, however much memory there is."""
-    wish = candidate.wish
-    version, needed = candidate.engine.VERSION, candidate.profile.min_version.get(candidate.engine.NAME)
-    if needed and _numbers(version) < _numbers(needed):
-        yield f"needs {candidate.engine.NAME} {needed} or newer; this launcher serves with {version}"
+    engine, wish, release = candidate.engine, candidate.wish, candidate.release(CUDA if inventory.gpus else CPU)
+    needed = candidate.profile.min_version.get(engine.NAME)
+    if needed and _numbers(release.version) < _numbers(needed):
+        yield f"needs {engine.NAME} {needed} or newer; this launcher serves with {release.version}"
+    if inventory.gpus and (refused := cuda.refusal(engine.NAME, release, inventory.driver, (), engine.LAST_FOR_CUDA)):
+        yield f"{engine.NAME} {release.version} {refused.reason}: {refused.remedy}"
     if wish.context and wish.context > candidate.profile.context_max:
         yield f"the model's context ends at {candidate.profile.context_max:,} tokens"
     if reason := _illegal(candidate, wish.tensor or 1, wish.pipeline or 1):
@@ -180,7 +195,9 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+    """The release part of a version, which an adopted engine may carry more than: `0.33.0rc1`, `0.33.1.dev4+g12ab`."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def _over_gpus(wish: Wish) -> bool:

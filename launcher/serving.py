@@ -53,7 +53,7 @@ def serve(
     what = _prepare(world, spec, plan, port=port, key=key)
     proven = _started(world, what, running)
     if spare and world.inventory().ram.available >= spares.SIZE + spares.RESERVE:
-        spares.make(world.home, what.engine.command(plan, what.site), environment=what.environment)
+        spares.make(world.home, what.command, environment=what.environment)
     return proven
 
 
@@ -89,6 +89,8 @@ def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str)
         plan=plan,
         site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
         environment=ready.environment,
+        caches=ready.caches,
+        version=ready.version,
         engine=world.engines[plan.engine],
         home=world.home,
         runner=world.runner,

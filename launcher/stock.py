@@ -6,6 +6,7 @@ from pathlib import Path
 from launcher import environments, keys, local_model, lock, store, weights
 from launcher.checks.home import Kept, State
 from launcher.engines.base import Engine
+from launcher.environment import Environment
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.plan import Plan
@@ -22,17 +23,17 @@ def builds(engines: Mapping[str, Engine]) -> tuple[environments.Build, ...]:
 
 def installed(home: Home, engines: Mapping[str, Engine], plan: Plan | None) -> tuple[Kept, ...]:
     """Each environment that is there, and the one that the plan needs."""
-    known = {build.name: build for build in builds(engines)}
-    there = {path.name for path in _folders(home.environments)}
-    needed = environments.build_for(engines[plan.engine], plan.build).name if plan else ""
+    sizes = {build.name: environments.installed_size(build.lock) for build in builds(engines)}
+    there = {each.name: each for each in environments.read_all(home)}
+    needed = environments.taken(home, engines[plan.engine], plan.build) if plan else ""
     return tuple(
         Kept(
             name=name,
-            state=_environment(home, name, known.get(name)),
+            state=_environment(home, name, there.get(name), engines),
             needed=name == needed,
-            size=environments.installed_size(known[name].lock) if name in known else 0,
+            size=sizes.get(name, 0),
         )
-        for name in sorted(there | ({needed} & known.keys()))
+        for name in sorted(there.keys() | ({needed} - {""}))
     )
 
 
@@ -67,15 +68,14 @@ def private(home: Home) -> Iterator[Path]:
         yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
-def _environment(home: Home, name: str, build: environments.Build | None) -> State:
-    path = home.environments / name
+def _environment(home: Home, name: str, there: Environment | None, engines: Mapping[str, Engine]) -> State:
     if lock.holder(home.environments / f"{name}.lock"):
         return "at work"
-    if not path.exists():
+    if there is None:
         return "absent"
-    if not (path / environments.MARKER).exists() or not (path / "bin" / "python").exists():
+    if there.broken:
         return "broken"
-    return "stale" if build and not environments.find(home, build) else "whole"
+    return "stale" if environments.stale(home, there, engines) else "whole"
 
 
 def _damaged(home: Home) -> Iterator[LauncherError]:

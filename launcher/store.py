@@ -1,6 +1,7 @@
 """The state on disk: what is wanted, what was seen, the port that was chosen. Writes are atomic; `lock` orders the writers."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,23 @@ def port(home: Home) -> int | None:
 def keep_port(home: Home, number: int) -> None:
     """Keep this port for all servers to come."""
     _write(home.state / "port.json", {"port": number})
+
+
+def chosen(home: Home) -> Mapping[str, str]:
+    """The environments that a person chose: the engine and build (`vllm-cuda`) -> the name."""
+    path = home.state / "engines.json"
+    if not path.exists():
+        return {}
+    names = _read(path).get("chosen")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise _damaged(path, "it holds no names")
+    return names
+
+
+def choose(home: Home, serves: str, name: str | None) -> None:
+    """Keep this choice for an engine and build (`vllm-cuda`); None forgets it."""
+    kept = {key: value for key, value in chosen(home).items() if key != serves}
+    _write(home.state / "engines.json", {"chosen": {**kept, **({serves: name} if name else {})}})
 
 
 def _plain(server: Server) -> dict[str, Any]:

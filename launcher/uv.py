@@ -91,6 +91,11 @@ class Uv:
         return Path(lines[-1])
 
 
+def offline(env: Mapping[str, str]) -> bool:
+    """Whether uv may not use the network."""
+    return env.get("UV_OFFLINE", "").lower() in {"1", "true", "yes", "on", "y", "t"}
+
+
 def interpreters_path(path: str, pyenv: Path) -> str:
     """PATH for finding a Python: pyenv's shims give way to the interpreters behind them.
 

@@ -59,6 +59,7 @@ def parser() -> "_Parser":
     )
     up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
+    _add_offline(up)
     up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
     down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
     down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
@@ -82,6 +83,8 @@ def parser() -> "_Parser":
     models = _verb(verbs, "models", "the models there are, and which run here")
     _add_on(models)
     _add_models_verbs(models)
+    engines = _verb(verbs, "engines", "the engines' environments, and what each is good for")
+    _add_engines_verbs(engines)
     _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
     clean = _verb(verbs, "clean", "what takes room on the disk; with a kind, free it")
     clean.add_argument("kind", nargs="?", choices=(*KINDS, "all"), metavar="KIND", help=f"{', '.join(KINDS)} or all")
@@ -129,6 +132,36 @@ def _add_models_verbs(models: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_engines_verbs(engines: argparse.ArgumentParser) -> None:
+    verbs = engines.add_subparsers(metavar="VERB")
+
+    def verb(name: str, about: str) -> argparse.ArgumentParser:
+        inner = _verb(verbs, name, about, json=argparse.SUPPRESS)
+        inner.set_defaults(verb=f"engines {name}")
+        return inner
+
+    install = verb("install", "make the environment of an engine, which `launcher up` does by itself too")
+    install.add_argument("engine", type=_engine, metavar="ENGINE", help="such as vllm")
+    install.add_argument("--version", type=_version, metavar="V", help="another version than the one this launcher is made for")
+    builds = install.add_mutually_exclusive_group()
+    for build, about in (("cpu", "the build for CPUs"), ("cuda", "the build for NVIDIA GPUs, on a machine without one too")):
+        builds.add_argument(f"--{build}", dest="build", action="store_const", const=build, help=about)
+    _add_offline(install)
+    for name, about in (
+        ("remove", "free what an environment takes, or forget one that was added"),
+        ("use", "serve an engine with this environment from now on"),
+        ("check", "whether an environment works, on this driver and these GPUs"),
+    ):
+        verb(name, about).add_argument("name", metavar="NAME", help="an environment that `launcher engines` lists")
+    add = verb("add", "take in an environment of your own, which is never changed")
+    add.add_argument("name", metavar="NAME", help="what to call it")
+    add.add_argument("--python", type=_path, required=True, metavar="PATH", help="its interpreter, or its folder")
+
+
+def _add_offline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--offline", action="store_true", help="use only what is on this machine already")
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help=_WHERE)
 
@@ -156,6 +189,12 @@ def _engine(text: str) -> str:
 
     if text not in ENGINES:
         raise argparse.ArgumentTypeError(f"unknown engine {text!r}; known: {', '.join(ENGINES)}")
+    return text
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)*([a-z]+\d+)?(\.(post|dev)\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 0.31.0")
     return text
 
 

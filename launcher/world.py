@@ -12,26 +12,33 @@ from launcher.plan import Plan
 from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.progress import Progress
 from launcher.recipe_site import Answer
+from launcher.release import Releases
 from launcher.runners.base import Runner
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a plan needs on disk: its engine's environment (the folder and its interpreter) and the folder of its weights."""
+    """What a plan needs on disk: its engine's environment (the folder, its interpreter, its caches) and its weights.
+
+    `version` is the engine's that is in the environment.
+    """
 
     environment: Path
     python: Path
     weights: Path
+    caches: Path
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """The doors to everything outside.
 
-    `inventory` looks at the hardware each time it is called; `expect` says where a plan's environment and weights will be, and
-    `prepare` brings them there; `facts` reads what a repository or a folder tells of its model, `recipe` what vLLM's people say
-    of a repository, or why they do not; `env` is the user's environment; `user_home` is where agents keep their files and `cwd`
-    where the user stands; `profiles` are the folders of profiles, the user's own last.
+    `inventory` looks at the hardware each time it is called; `releases` says which release of each engine serves; `expect` says
+    where a plan's environment and weights will be, and `prepare` brings them there; `facts` reads what a repository or a folder
+    tells of its model, `recipe` what vLLM's people say of a repository, or why they do not; `env` is the user's environment;
+    `user_home` is where agents keep their files and `cwd` where the user stands; `profiles` are the folders of profiles, the
+    user's own last.
     """
 
     home: Home
@@ -41,6 +48,7 @@ class World:
     profiles: Sequence[Path]
     engines: Mapping[str, Engine]
     inventory: Callable[[], Inventory]
+    releases: Callable[[], Releases]
     facts: Callable[[HubWeights | LocalWeights], Facts]
     recipe: Callable[[str], Answer | str]
     expect: Callable[[Plan], Prepared]

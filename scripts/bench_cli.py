@@ -25,6 +25,7 @@ COMMANDS = {
     ],
     "launcher gpus --json": [*LAUNCHER, "gpus", "--json"],
     "launcher models --json": [*LAUNCHER, "models", "--json"],
+    "launcher engines --json": [*LAUNCHER, "engines", "--json"],
     "launcher wires --json": [*LAUNCHER, "wires", "--json"],
 }
 

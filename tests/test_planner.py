@@ -12,6 +12,7 @@ from launcher.engines.registry import ENGINES
 from launcher.fitting import Layout, setup_of
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan, Wish
+from launcher.release import Release
 from launcher.starts import Measured, Setup, Start, device_of
 from tests.machines_for_tests import machine
 from tests.starts_for_tests import start
@@ -482,7 +483,9 @@ def test_no_more_sessions_are_planned_than_the_engine_takes_there(inventory: Inv
 def setup(plan: Plan) -> Setup:
     layout = Layout(plan.gpus, plan.tensor, plan.pipeline)
     device = device_of(plan.gpus[0])
-    return setup_of(plan.profile, plan.variant, ENGINES[plan.engine], layout, device=device, kv_dtype=plan.kv_dtype)
+    return setup_of(
+        plan.profile, plan.variant, ENGINES[plan.engine], layout, device=device, kv_dtype=plan.kv_dtype, version="0.32.0"
+    )
 
 
 def started(plan: Plan, *, kv: int, weights: int = 0) -> Start:
@@ -531,7 +534,7 @@ def test_weights_are_those_of_that_very_setup_alone(inventory: Inventory, wish: 
 frees = st.floats(20, 79)
 setups = st.builds(
     lambda variant, tensor: setup_of(
-        OPENHANDS, variant, ENGINES["vllm"], Layout((), tensor, 1), device="GPU, 79 GiB", kv_dtype="bf16"
+        OPENHANDS, variant, ENGINES["vllm"], Layout((), tensor, 1), device="GPU, 79 GiB", kv_dtype="bf16", version="0.32.0"
     ),
     st.sampled_from(OPENHANDS.variants),
     st.sampled_from([1, 2]),
@@ -594,3 +597,45 @@ def test_what_started_is_planned_again(free: float, variant: str, more: float) -
         left = max(one_sequence, first.memory.kv - int(more * GIB))
         same = again(inventory, started(first, kv=left), wish=Wish(variant=variant, context=first.context))
         assert isinstance(same, Plan), same
+
+
+# -- the build that serves --
+
+
+CUDA13 = {("vllm", "cuda"): Release("0.32.0", "2.13.0", (13, 0), ("sm_75", "sm_80", "sm_90"))}
+
+
+@pytest.mark.parametrize(
+    ("inventory", "reason"),
+    [
+        pytest.param(
+            replace(machine(2, 79.25), driver="550.54.15"),
+            "vllm 0.32.0 needs NVIDIA driver 580 or newer for CUDA 13.0; this machine has 550.54.15: install NVIDIA driver 580 "
+            "or newer; or `launcher engines install vllm --version 0.19.1`, the last for CUDA 12",
+            id="the driver is too old, and what would run is told",
+        ),
+        pytest.param(
+            replace(machine(2, 79.25, compute=(12, 0)), driver="580.65.06"),
+            "PyTorch 2.13.0 has no code for GPU, of compute capability 12.0",
+            id="the environment that is chosen has no code for the GPU",
+        ),
+    ],
+)
+def test_what_the_engines_build_cannot_run_on_is_refused_before_anything_is_fetched(inventory: Inventory, reason: str) -> None:
+    outcome = planner.plan(OPENHANDS, inventory, ENGINES, Wish(engine="vllm"), releases=CUDA13)
+    assert isinstance(outcome, DoesNotFit)
+    assert {each.reason for each in outcome.rejections} == {reason}
+    # A small model goes to the CPU instead, and says why.
+    small = planner.plan(SMOLLM, inventory, ENGINES, Wish(engine="vllm"), releases=CUDA13)
+    assert isinstance(small, Plan)
+    assert small.gpus == ()
+    assert reason in small.notes[0]
+
+
+def test_a_driver_that_is_new_enough_and_one_that_does_not_tell_change_nothing() -> None:
+    first, *others = (
+        planner.plan(OPENHANDS, replace(machine(2, 79.25), driver=driver), ENGINES, releases=CUDA13)
+        for driver in ("580.65.06", "595.10", "")
+    )
+    assert isinstance(first, Plan)
+    assert others == [first, first]

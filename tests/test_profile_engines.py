@@ -6,7 +6,8 @@ from launcher import catalogue, planner, profile
 from launcher.engines import vllm
 from launcher.engines.registry import ENGINES
 from launcher.plan import DoesNotFit, Plan
-from launcher.profile import Generation
+from launcher.profile import CUDA, Generation
+from launcher.release import Release, Releases
 from tests.engines.test_vllm import SITE
 from tests.machines_for_tests import machine
 
@@ -28,8 +29,9 @@ args = { vllm = ["--no-enable-prefix-caching"] }
 name = "bf16\""""
 
 
-def planned(text: str, *, compute: tuple[int, int] = (9, 0)) -> Plan | DoesNotFit:
-    return planner.plan(profile.parse(text, name="mine", where="mine.toml"), machine(1, 96, compute=compute), ENGINES)
+def planned(text: str, *, compute: tuple[int, int] = (9, 0), releases: Releases | None = None) -> Plan | DoesNotFit:
+    model = profile.parse(text, name="mine", where="mine.toml")
+    return planner.plan(model, machine(1, 96, compute=compute), ENGINES, releases=releases or {})
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,24 @@ def test_options_for_a_generation_are_given_to_it_alone(compute: tuple[int, int]
 )
 def test_a_model_that_needs_a_newer_engine_is_not_started_on_an_older_one(version: str, reason: str | None) -> None:
     outcome = planned(MODEL.replace("[tool_parser]", f'[min_version]\nvllm = "{version}"\n\n[tool_parser]', 1))
+    reasons = (
+        {each.reason for each in outcome.rejections if each.engine == "vllm"} if isinstance(outcome, DoesNotFit) else {None}
+    )
+    assert reasons == {reason}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        pytest.param("0.33.0", None, id="a newer environment than the launcher's own"),
+        pytest.param("0.33.0rc1.dev7+g12ab", None, id="one that was built from source"),
+        pytest.param("0.31.0", "needs vllm 0.33.0 or newer; this launcher serves with 0.31.0", id="an older one"),
+        pytest.param("unknown", "needs vllm 0.33.0 or newer; this launcher serves with unknown", id="one without a version"),
+    ],
+)
+def test_the_engine_that_would_serve_is_the_chosen_one(chosen: str, reason: str | None) -> None:
+    text = MODEL.replace("[tool_parser]", '[min_version]\nvllm = "0.33.0"\n\n[tool_parser]', 1)
+    outcome = planned(text, releases={("vllm", CUDA): Release(chosen)})
     reasons = (
         {each.reason for each in outcome.rejections if each.engine == "vllm"} if isinstance(outcome, DoesNotFit) else {None}
     )

@@ -7,10 +7,11 @@ from launcher import environments, lock, stock, store
 from launcher.checks.home import Kept, State
 from launcher.deciding import decide
 from launcher.engines import vllm
+from launcher.environment import MARKER, Environment, marker
 from launcher.home import Home
 from launcher.plan import Plan
+from launcher.release import Release
 from launcher.server import ServerSpec
-from launcher.weights import MARKER
 from tests.models_for_tests import tiny_folder
 from tests.world import little_world
 
@@ -18,13 +19,18 @@ ENGINES = {"vllm": vllm}
 BUILD = environments.build_for(vllm, "cpu", arch="x86_64")
 
 
-def environment(home: Home, name: str, *, marker: str | None = "", python: bool = True) -> Path:
+def environment(home: Home, name: str, *, made_from: str | None = "", python: bool = True) -> Path:
+    """An environment's folder; `made_from` is the hash of its lock, None for one without a marker."""
     path = home.environments / name
+    engine, version, accelerator = name.split("-")
     (path / "bin").mkdir(parents=True)
     if python:
         (path / "bin" / "python").touch()
-    if marker is not None:
-        (path / environments.MARKER).write_text(marker)
+    if made_from is not None:
+        there = Environment(
+            name, path, path / "bin" / "python", engine, accelerator, release=Release(version), made_from=made_from
+        )
+        (path / MARKER).write_text(marker(there))
     return path
 
 
@@ -42,10 +48,10 @@ ENVIRONMENTS: dict[str, tuple[str | None, bool, State]] = {
 }
 
 
-@pytest.mark.parametrize(("marker", "python", "state"), ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
-def test_what_became_of_an_environment(tmp_path: Path, marker: str | None, state: State, *, python: bool) -> None:
+@pytest.mark.parametrize(("made_from", "python", "state"), ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
+def test_what_became_of_an_environment(tmp_path: Path, made_from: str | None, state: State, *, python: bool) -> None:
     home = Home(tmp_path)
-    environment(home, NAME, marker=marker, python=python)
+    environment(home, NAME, made_from=made_from, python=python)
     (home.environments / ".vllm-0.32.0-cuda.x1").mkdir()
     (kept,) = stock.installed(home, ENGINES, None)
     assert (kept.name, kept.state, kept.needed) == (NAME, state, False)
@@ -53,7 +59,7 @@ def test_what_became_of_an_environment(tmp_path: Path, marker: str | None, state
 
 def test_an_environment_that_is_being_made_is_neither_broken_nor_whole(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    environment(home, NAME, marker=None)
+    environment(home, NAME, made_from=None)
     with lock.acquire(home.environments / f"{NAME}.lock", "an installation", waiting=print, timeout=0):
         assert [each.state for each in stock.installed(home, ENGINES, None)] == ["at work"]
 

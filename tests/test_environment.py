@@ -1,0 +1,61 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher import environment
+from launcher.environment import Environment
+from launcher.release import Release
+
+PATH = Path("/home/environments/vllm-0.32.0-cuda")
+OURS = Environment(
+    name=PATH.name,
+    path=PATH,
+    python=PATH / "bin" / "python",
+    engine="vllm",
+    accelerator="cuda",
+    release=Release("0.32.0", "2.13.0", (13, 0), ("sm_90",)),
+    made_from="7f",
+    made=1_790_000_000.5,
+    size=9_100_000_000,
+)
+ADOPTED = replace(OURS, python=Path("/opt/vllm/bin/python"), made_from="", size=0, adopted=True)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(OURS, id="one that was made here"),
+        pytest.param(ADOPTED, id="one that was adopted, with its own interpreter"),
+        pytest.param(replace(OURS, accelerator="cpu", release=Release("0.32.0", "2.13.0+cpu")), id="a CPU build"),
+    ],
+)
+def test_a_marker_is_read_as_it_was_written(there: Environment) -> None:
+    assert environment.parse(environment.marker(there), PATH) == there
+
+
+def test_what_was_made_here_is_read_where_it_lies_now() -> None:
+    staged = replace(OURS, path=Path("/home/environments/.x"), python=Path("/home/environments/.x/bin/python"))
+    assert environment.parse(environment.marker(staged), PATH) == OURS
+
+
+def changed(**fields: object) -> str:
+    return json.dumps({**json.loads(environment.marker(OURS)), **fields})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param("", "Expecting value", id="empty"),
+        pytest.param("7f7f7f", "Extra data", id="an older launcher's, the hash alone"),
+        pytest.param("[1]", "TypeError", id="no object"),
+        pytest.param(changed(version=2), "not of version 1", id="of a newer version"),
+        pytest.param(changed(cuda=[13]), "IndexError", id="half a CUDA version"),
+        pytest.param(changed(made="yesterday"), "could not convert", id="a time in words"),
+        pytest.param("{}", "KeyError 'version'", id="nothing in it"),
+    ],
+)
+def test_what_is_no_marker_is_told(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        environment.parse(text, PATH)
