@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import probe, store
+from launcher import ports, probe, store
 from launcher.command import Command
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
@@ -71,6 +71,10 @@ def launch(what: Launch) -> Proven:
     Raises LauncherError with the cause from its log if it dies, hangs or does not answer; whatever the reason for leaving, an
     interrupt included, nothing of a server that is not proven is left running.
     """
+    if holder := ports.holder(what.site.port):
+        # A minute may have gone by since it was chosen, and whoever listens there would be asked for our proof.
+        hint = "stop that program, or move to another port with --port (agents are wired anew)"
+        raise LauncherError(f"port {what.site.port} was taken by {holder} while everything was prepared", hint=hint)
     _rotate(what.log)
     command = what.command
     what.progress.phase("engine")

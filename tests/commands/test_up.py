@@ -20,11 +20,12 @@ from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, GpuProcess, Inventory
 from launcher.plan import Plan
+from launcher.progress import Progress
 from launcher.runners import local
 from launcher.server import ServerSpec
 from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
-from launcher.world import World
+from launcher.world import Prepared, World
 from tests.machines_for_tests import machine
 from tests.models_for_tests import tiny_folder
 from tests.stub_engine import ANSWER, KV_TOKENS
@@ -202,6 +203,19 @@ def test_a_port_that_a_stranger_holds_is_named_before_anything_starts(world: Wor
     ):
         up.run(world, request(port=port))
     assert ps.run(world).rows == ()
+
+
+def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(world: World, port: int) -> None:
+    with socket.socket() as stranger:
+
+        def prepare(plan: Plan, progress: Progress) -> Prepared:
+            stranger.bind((ports.LOOPBACK, port))
+            stranger.listen()
+            return world.prepare(plan, progress)
+
+        with pytest.raises(LauncherError, match=rf"port {port} was taken by .*\(pid {os.getpid()}\) while"):
+            up.run(replace(world, prepare=prepare), request(port=port))
+    assert store.seen(world.home) == ()
 
 
 def test_the_port_is_chosen_once_and_kept(world: World, port: int) -> None:
