@@ -114,6 +114,8 @@ def command(plan: Plan, site: Site) -> Command:
         *("--context-length", str(plan.context)),
         # Without it SGLang takes what it finds, and serves a context that its pool does not hold.
         *("--max-total-tokens", str(plan.memory.kv_tokens)),
+        # As vLLM's default (config/model.py): a server that is started again answers as before.
+        *("--random-seed", "0"),
         *(_gpu_options(plan) if plan.gpus else _cpu_options()),
         *_rope_options(plan),
         *_parser_options(plan),

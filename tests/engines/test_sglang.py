@@ -50,6 +50,7 @@ def test_on_a_cpu_the_pool_is_sized_explicitly() -> None:
         "--port": "8400",
         "--context-length": "8192",
         "--max-total-tokens": "16384",
+        "--random-seed": "0",
         "--device": "cpu",
         "--attention-backend": "torch_native",
         "--mem-fraction-static": "0.98",

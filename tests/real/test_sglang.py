@@ -4,10 +4,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tests.real.conftest import Machine
-from tests.real.test_a_day import handle_of, left_over
+from tests.real.test_a_day import QUESTION, handle_of, left_over
 
 pytestmark = pytest.mark.real
 
@@ -57,8 +58,20 @@ def test_every_process_of_the_engine_carries_the_servers_id(machine: Machine, up
     assert len(mine) >= 3, "HTTP server, scheduler and detokenizer"
 
 
-def test_it_chats_and_says_which_engine_it_is(machine: Machine, up: dict[str, Any]) -> None:
-    assert machine.json("chat", stdin="What is the capital of France?")["text"]
+def test_a_client_is_answered_with_the_key_and_not_without(up: dict[str, Any]) -> None:
+    client = openai.OpenAI(base_url=up["base_url"], api_key=Path(up["key_file"]).read_text().strip())
+    answer = client.chat.completions.create(model=up["model"], messages=QUESTION, temperature=0, max_tokens=24)
+    assert "Paris" in (answer.choices[0].message.content or "")
+    # Such a request called a C++ compiler on SGLang's side, and ended the server where there was none.
+    more = client.chat.completions.create(
+        model=up["model"], messages=QUESTION, max_tokens=4, extra_body={"repetition_penalty": 1.1}
+    )
+    assert more.choices[0].message.content
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=up["base_url"], api_key="sk-wrong", max_retries=0).models.list()
+
+
+def test_ps_says_which_engine_it_is(machine: Machine, up: dict[str, Any]) -> None:
     row = next(each for each in machine.json("ps") if each["name"] == up["model"])
     assert (row["engine"], row["state"], row["context"]) == ("sglang", "ready", 8192)
 
