@@ -1,7 +1,8 @@
 """Starts SGLang: `python -I sglang_start.py OPTIONS`, run by an engine's interpreter and never imported by us.
 
 It adds what SGLang 0.5.23 has no option for: a key that stands in no argument, no log and no process' environment; a CPU build
-without the GPU's packages; and an end instead of an address where the KV pool does not hold one sequence of the context.
+without the GPU's packages; an end at once where the address is taken; and an end too where the KV pool does not hold one
+sequence of the context, which it would report and refuse.
 """
 
 import importlib.abc
@@ -9,6 +10,7 @@ import importlib.machinery
 import logging
 import os
 import secrets
+import socket
 import sys
 import types
 from collections.abc import Sequence
@@ -121,6 +123,13 @@ def take_key() -> Secret | None:
     return taken
 
 
+def refuse_taken(host: str, port: int) -> None:
+    """Raise OSError where somebody listens: SGLang would find out in the end, and then wait for minutes for its own warm-up."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((host, port))
+
+
 def serve(options: Sequence[str], key: Secret | None) -> None:
     """Run the server until it ends."""
     from sglang.srt.entrypoints import http_server  # type: ignore[import-not-found]  # only its environment has it
@@ -138,6 +147,7 @@ def serve(options: Sequence[str], key: Secret | None) -> None:
 
     settings = prepare_server_args(list(options))
     settings.api_key = key
+    refuse_taken(settings.host, settings.port)
     try:
         http_server.launch_server(settings, execute_warmup_func=warm_up)
     finally:

@@ -270,6 +270,7 @@ def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remed
     settings = "[2026-11-23 01:17:20] server_args={'api_key': '****', 'dtype': 'auto'}"
     found = diagnose([settings, line, *["  frame"] * 40, last], sglang.FAULTS)
     assert (found.cause, found.remedy) == (cause, remedy)
+    assert found.evidence == line.removeprefix("[2026-11-23 01:09:29] ")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher.diagnosis import diagnose
 from launcher.engines import sglang
 from launcher.engines.sglang_start import Secret, on_cpu
 
@@ -41,6 +43,8 @@ def prepare_server_args(argv):
     parser.add_argument("--device")
     parser.add_argument("--context-length", type=int)
     parser.add_argument("--pool", type=int, default=8192)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
     return parser.parse_args(argv)
 """,
     "sglang/srt/entrypoints/http_server.py": """
@@ -150,6 +154,15 @@ def test_a_pool_that_holds_no_whole_sequence_ends_the_server(python: Path) -> No
     done = start(python, "--device", "cuda", "--pool", "4096")
     assert done.returncode == 9
     assert "the KV pool holds 4096 tokens, the context is 8192" in done.stderr
+
+
+def test_an_address_that_is_taken_ends_the_server_at_once(python: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = start(python, "--device", "cuda", "--port", str(other.getsockname()[1]))
+    assert done.returncode == 1
+    assert diagnose(done.stderr.splitlines(), sglang.FAULTS).cause == "the port was taken while the engine started"
 
 
 @pytest.mark.parametrize(
