@@ -10,7 +10,8 @@ from pathlib import Path
 class Command:
     """What to execute. `env` is added to the environment; `secrets` too, but is never shown, logged or kept in a state file.
 
-    `imports` are the modules of a Python program that take long to import and do nothing else: a spare may import them ahead.
+    `imports` are the modules of a Python program that take long to import and do nothing else, or the program's own path for
+    its first level: a spare may import them ahead.
     """
 
     argv: tuple[str, ...]

@@ -141,11 +141,20 @@ def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
 
 def refusal(outcome: DoesNotFit) -> LauncherError:
     """A plan that does not exist, as the error of a verb that needs one."""
-    by_reason: dict[str, list[str]] = {}
+    by_reason: dict[str, dict[str, list[str]]] = {}
     for each in outcome.rejections:
-        by_reason.setdefault(each.reason, []).append(each.variant)
-    reasons = "; ".join(f"{', '.join(variants)}: {reason}" for reason, variants in by_reason.items())
+        by_reason.setdefault(each.reason, {}).setdefault(each.variant, []).append(each.engine)
+    engines = {each.engine for each in outcome.rejections}
+    reasons = "; ".join(
+        f"{', '.join(_named(variant, lost, of=len(engines)) for variant, lost in by_variant.items())}: {reason}"
+        for reason, by_variant in by_reason.items()
+    )
     return LauncherError(f"{outcome.profile.name} cannot run here: {reasons}", hint=what_would_do(outcome))
+
+
+def _named(variant: str, lost: list[str], *, of: int) -> str:
+    """A variant, with the engines that it lost on unless it lost on all of them."""
+    return variant if len(lost) == of else f"{variant} on {', '.join(lost)}"
 
 
 def what_would_do(outcome: DoesNotFit) -> str:

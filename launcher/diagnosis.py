@@ -11,7 +11,10 @@ _NOISE = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|See root cause above|During handling of the above"
 )
 _ERROR = re.compile(r"(?:^|[\s:])((?:[A-Za-z_][\w.]*)?(?:Error|Exception|Killed)\b.*)")
-_PREFIX = re.compile(r"^\(\w[\w -]* pid=\d+\) (?:(?:ERROR|INFO|WARNING) [\d-]+ [\d:]+ \[[^\]]*\] ?)?")
+# vLLM's process, level, time and place; SGLang's time and rank.
+_PREFIX = re.compile(
+    r"^(?:\(\w[\w -]* pid=\d+\) (?:(?:ERROR|INFO|WARNING) [\d-]+ [\d:]+ \[[^\]]*\] ?)?|\[[\d-]{10} [\d:]{8}[^\]]{0,20}\] )"
+)
 
 
 @dataclass(frozen=True, slots=True)

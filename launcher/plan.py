@@ -85,6 +85,11 @@ class DoesNotFit:
     profile: Profile
     rejections: tuple[Rejection, ...]
 
+    @property
+    def missing(self) -> Rejection:
+        """What is really missing: the last variant is the smallest, and its first engine the one that would be taken."""
+        return next(each for each in self.rejections if each.variant == self.rejections[-1].variant)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:

@@ -1,9 +1,9 @@
 """Profile and inventory to Plan: which variant on which devices, with the largest context that fits. Pure.
 
-The order of choice: the best precision that gives an agent a working context for all sessions, or else for one; within it, the
-layout with the most context, then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) only where no
-tensor-parallel group gives that context, and then for no more than it: such a group serves one session no faster than a single
-GPU.
+The order of choice: the best precision that gives an agent a working context for all sessions, or else for one, since its
+answers depend on that; within it, the first engine that does, since their answers are alike; within that, the layout with the
+most context, then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) only where no tensor-parallel
+group gives that context, and then for no more than it: such a group serves one session no faster than a single GPU.
 """
 
 import re
@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from launcher import cuda
 from launcher.engines.base import Engine
-from launcher.fitting import AGENT_CONTEXT, SESSIONS, Candidate, Layout, on_cpu, on_gpus
+from launcher.fitting import AGENT_CONTEXT, SESSIONS, SIXTEEN_BIT, Candidate, Layout, on_cpu, on_gpus
 from launcher.gpu import Gpu, Inventory
 from launcher.plan import DoesNotFit, Plan, Rejection, Wish
 from launcher.profile import CPU, CUDA, Profile
@@ -63,7 +63,7 @@ def plan(
         # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
         outcome = plan(profile, replace(inventory, gpus=()), engines, wish, starts, releases=releases)
         if isinstance(outcome, Plan):
-            why = f"on the CPU, since no GPU here will do: {rejections[-1].reason}"
+            why = f"on the CPU, since no GPU here will do: {DoesNotFit(profile, tuple(rejections)).missing.reason}"
             return replace(outcome, notes=(why, *outcome.notes))
     return DoesNotFit(
         profile, tuple(rejections) or (Rejection(wish.variant or "", wish.engine or "", "there is no such variant"),)
@@ -136,8 +136,7 @@ def _next_larger(best: Plan, outcomes: Iterable[Plan | DoesNotFit]) -> tuple[str
     if not larger:
         return ()
     lost = min(larger, key=lambda each: each.profile.architecture.parameters)
-    # The last variant is the smallest: its reason is what is really missing.
-    return (f"{lost.profile.name} does not fit: {lost.rejections[-1].variant} {lost.rejections[-1].reason}",)
+    return (f"{lost.profile.name} does not fit: {lost.missing.variant} {lost.missing.reason}",)
 
 
 def _candidates(
@@ -192,6 +191,15 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
         yield f"needs {size} GPUs of one kind; the most that are alike here: {largest}"
     if not inventory.gpus and CPU in candidate.profile.runs_on and _over_gpus(wish):
         yield "--tensor and --pipeline split a model over GPUs, and there is none here"
+    if inventory.gpus and _would_be_whole(candidate):
+        yield f"{candidate.engine.NAME} has no option in this profile that makes {candidate.variant.precision} of its weights"
+
+
+def _would_be_whole(candidate: Candidate) -> bool:
+    """Whether a precision that engines make while they load is one that this engine is not told to make."""
+    variant = candidate.variant
+    made_while_loading = variant.precision not in SIXTEEN_BIT and candidate.architecture.quantisation is None
+    return made_while_loading and not variant.args.get(candidate.engine.NAME)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

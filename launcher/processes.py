@@ -19,6 +19,10 @@ SAME_START = 2.0
 
 _PROC = Path("/proc")
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD, linux/sched.h
+_SHARED = Path("/dev/shm")  # noqa: S108 - not for files of ours: to find those of engines
+_SHARED_MAP = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +/dev/shm/", re.MULTILINE)
+# Python's shared memory and semaphores, SGLang's own, NCCL's, CUDA's and PyTorch's (sglang, srt/utils/stale_shm_cleanup.py).
+_MADE_BY_ENGINES = re.compile(r"psm_|sem\.mp-|sglang_|sgl_shm_|nccl-|cuda\.shm\.|torch_")
 _VARIABLE = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -100,6 +104,27 @@ def resident(pids: Iterable[int]) -> int:
     kinds = (b"Pss_Anon:", b"Pss_Shmem:")
     rows = [row.split() for pid in pids for row in _read(_PROC / str(pid) / "smaps_rollup").splitlines()]
     return sum(int(row[1]) * 1024 for row in rows if row[0] in kinds)
+
+
+def shared_memory(pids: Iterable[int]) -> frozenset[int]:
+    """The inodes of shared memory that these processes have mapped.
+
+    Not the names: sem_open(3) makes a semaphore under another one, which the maps keep.
+    """
+    return frozenset(int(inode) for pid in pids for inode in _SHARED_MAP.findall(_read(_PROC / str(pid) / "maps")))
+
+
+def left_behind(inodes: frozenset[int], *, uid: int) -> tuple[Path, ...]:
+    """Which of this shared memory has a name still, though no living process has it mapped.
+
+    Only what engines' libraries make, directly in its folder: that is a RAM disk too, and weights may lie there.
+    """
+    if not inodes:
+        return ()
+    used = shared_memory(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    named = [entry for entry in _SHARED.iterdir() if _MADE_BY_ENGINES.match(entry.name)]
+    found = [(entry, entry.stat()) for entry in named if entry.is_file()]
+    return tuple(entry for entry, stat in found if stat.st_ino in inodes - used and stat.st_uid == uid)
 
 
 def leads(seen: Seen, handle: Handle) -> bool:

@@ -184,9 +184,7 @@ def test_a_plan_that_does_not_fit_says_why_and_ends_with_1(tmp_path: Path) -> No
     told = json.loads(done.stdout)
     assert (done.returncode, told["fits"]) == (1, False)
     assert [(each["variant"], each["engine"]) for each in told["rejections"]] == [
-        ("bf16", "vllm"),
-        ("fp8", "vllm"),
-        ("mxfp4", "vllm"),
+        (variant, engine) for variant in ("bf16", "fp8", "mxfp4") for engine in ("vllm", "sglang")
     ]
     assert {each["reason"] for each in told["rejections"]} == {NO_GPU}
 

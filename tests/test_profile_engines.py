@@ -5,7 +5,7 @@ import pytest
 from launcher import catalogue, planner, profile
 from launcher.engines import vllm
 from launcher.engines.registry import ENGINES
-from launcher.plan import DoesNotFit, Plan
+from launcher.plan import DoesNotFit, Plan, Wish
 from launcher.profile import CUDA, Generation
 from launcher.release import Release, Releases
 from tests.engines.test_vllm import SITE
@@ -29,9 +29,11 @@ args = { vllm = ["--no-enable-prefix-caching"] }
 name = "bf16\""""
 
 
-def planned(text: str, *, compute: tuple[int, int] = (9, 0), releases: Releases | None = None) -> Plan | DoesNotFit:
+def planned(
+    text: str, *, compute: tuple[int, int] = (9, 0), wish: Wish | None = None, releases: Releases | None = None
+) -> Plan | DoesNotFit:
     model = profile.parse(text, name="mine", where="mine.toml")
-    return planner.plan(model, machine(1, 96, compute=compute), ENGINES, releases=releases or {})
+    return planner.plan(model, machine(1, 96, compute=compute), ENGINES, wish, releases=releases or {})
 
 
 @pytest.mark.parametrize(
@@ -58,11 +60,30 @@ def test_options_for_a_generation_are_given_to_it_alone(compute: tuple[int, int]
     ],
 )
 def test_a_model_that_needs_a_newer_engine_is_not_started_on_an_older_one(version: str, reason: str | None) -> None:
-    outcome = planned(MODEL.replace("[tool_parser]", f'[min_version]\nvllm = "{version}"\n\n[tool_parser]', 1))
-    reasons = (
-        {each.reason for each in outcome.rejections if each.engine == "vllm"} if isinstance(outcome, DoesNotFit) else {None}
-    )
-    assert reasons == {reason}
+    text = MODEL.replace("[tool_parser]", f'[min_version]\nvllm = "{version}"\n\n[tool_parser]', 1)
+    alone = planned(text, wish=Wish(engine="vllm"))
+    assert ({each.reason for each in alone.rejections} if isinstance(alone, DoesNotFit) else {None}) == {reason}
+    either = planned(text)
+    assert isinstance(either, Plan)
+    assert either.engine == ("sglang" if reason else "vllm")
+    assert any(note == f"bf16 on vllm: {reason}" for note in either.notes) is (reason is not None)
+
+
+@pytest.mark.parametrize(
+    ("variant", "engine", "reason"),
+    [
+        pytest.param("fp8", "sglang", None, id="both engines are told how to make eight bits"),
+        pytest.param("mxfp4", "vllm", None, id="one is told how to make four"),
+        pytest.param(
+            "mxfp4", "sglang", "sglang has no option in this profile that makes mxfp4 of its weights", id="the other is not"
+        ),
+    ],
+)
+def test_a_precision_that_is_made_while_loading_needs_the_engines_own_option(
+    variant: str, engine: str, reason: str | None
+) -> None:
+    outcome = planned(MODEL, wish=Wish(variant=variant, engine=engine))
+    assert ([each.reason for each in outcome.rejections] if isinstance(outcome, DoesNotFit) else [None]) == [reason]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +97,7 @@ def test_a_model_that_needs_a_newer_engine_is_not_started_on_an_older_one(versio
 )
 def test_the_engine_that_would_serve_is_the_chosen_one(chosen: str, reason: str | None) -> None:
     text = MODEL.replace("[tool_parser]", '[min_version]\nvllm = "0.33.0"\n\n[tool_parser]', 1)
-    outcome = planned(text, releases={("vllm", CUDA): Release(chosen)})
+    outcome = planned(text, wish=Wish(engine="vllm"), releases={("vllm", CUDA): Release(chosen)})
     reasons = (
         {each.reason for each in outcome.rejections if each.engine == "vllm"} if isinstance(outcome, DoesNotFit) else {None}
     )
@@ -94,8 +115,9 @@ def test_a_variant_is_left_out_where_newer_gpus_have_no_kernels_for_it() -> None
 def test_a_repository_that_is_quantised_is_counted_as_it_says() -> None:
     mine = '[variant.quantization_config]\nquant_method = "mxfp4"\n'
     head, _, _ = MODEL.partition("[[variant]]")
+    made = 'args = { vllm = ["--quantization", "mxfp4"] }\n'
     variant = '[[variant]]\nname = "w4"\nprecision = "mxfp4"\nrepo = "org/w4"\n'
-    whole, experts_alone = planned(head + variant), planned(head + variant + mine)
+    whole, experts_alone = planned(head + variant + made), planned(head + variant + mine)
     assert isinstance(whole, Plan)
     assert isinstance(experts_alone, Plan)
     # In OpenAI's MXFP4 only experts have 4 bits, and a dense model has none: it stays in 16.

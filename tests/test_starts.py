@@ -62,7 +62,7 @@ def test_cards_of_one_name_are_told_apart_by_their_memory() -> None:
 
 
 def test_what_is_served_changes_with_all_that_changes_its_memory() -> None:
-    variant = SMOLLM.variants[0]
+    variant = replace(SMOLLM.variants[0], args={"vllm": ("--dtype", "float16")})
     served = [
         served_of(SMOLLM, variant, "vllm"),
         served_of(SMOLLM, variant, "sglang"),

@@ -129,7 +129,7 @@ def _plain(row: Row) -> dict[str, object]:
     }
     if isinstance(outcome, Plan):
         return {**plain, "variant": outcome.variant.name, "engine": outcome.engine, "context": outcome.context}
-    plain["reasons"] = [f"{each.variant}: {each.reason}" for each in outcome.rejections]
+    plain["reasons"] = [f"{each.variant} on {each.engine}: {each.reason}" for each in outcome.rejections]
     if row.freed:
         holders = [{"pid": holder.pid, "name": holder.name, "used": holder.used} for holder in row.holders]
         return {**plain, "if_freed": {"variant": row.freed.variant.name, "context": row.freed.context}, "holders": holders}
@@ -158,7 +158,7 @@ def _here(row: Row) -> str:
     if row.freed:
         names = [f"{each.name} (pid {each.pid}{_size(each)})" for each in row.holders]
         return f"{_device(row.freed)}, once {', '.join(names) or 'other programs'} let go of memory"
-    return row.outcome.rejections[-1].reason + (f"; fits on {row.needs}" if row.needs else "")
+    return row.outcome.missing.reason + (f"; fits on {row.needs}" if row.needs else "")
 
 
 def _device(plan: Plan) -> str:

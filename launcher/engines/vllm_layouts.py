@@ -27,7 +27,7 @@ def _faults(architecture: Architecture, loaded: Quantisation, tensor: int, pipel
     if pipeline > architecture.layers:
         yield f"{pipeline} pipeline stages are more than the model's {architecture.layers} layers"
     if pipeline > 1 and architecture.model_type in UNSTAGED:
-        yield f"vLLM splits no {architecture.model_type} over pipeline stages"
+        yield f"the engine splits no {architecture.model_type} over pipeline stages"
     if tensor > 1:
         yield from _undivided(architecture, tensor)
         yield from _broken_blocks(architecture, loaded, tensor)

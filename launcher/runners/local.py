@@ -72,12 +72,16 @@ def processes(handle: Handle) -> tuple[int, ...]:
 def stop(handle: Handle, *, grace: float) -> None:
     """End all of it: TERM to every process, KILL after `grace` seconds; raises LauncherError if something survives.
 
+    Shared memory that none of them took down goes too: each start of an engine would leave some, until there is none.
     Interrupted while it waits, it kills at once and passes the interrupt on.
     """
     known: set[Seen] = set()
     with _InterruptsHeld() as interrupts:
+        shared = machine.shared_memory(processes(handle))
         _end(handle, known, signal.SIGTERM, seconds=grace, hurry=lambda: bool(interrupts.noted))
         survivors = _end(handle, known, signal.SIGKILL, seconds=KILL_SECONDS)
+        for path in machine.left_behind(shared, uid=os.geteuid()):
+            path.unlink(missing_ok=True)
     if survivors:
         names = ", ".join(f"{machine.name(process.pid)} (pid {process.pid})" for process in survivors)
         hint = "in state D (see `ps -o pid,stat,wchan,args`) they wait for a driver or a disk; else another user owns them"

@@ -1,7 +1,8 @@
-"""Waits with an engine's imports done and becomes a server when it is told to: `python -I spare.py ORDERS MODULE...`.
+"""Waits with an engine's imports done and becomes a server when it is told to: `python -I spare.py ORDERS IMPORTS WORD...`.
 
-Run by an engine's interpreter, never imported by us. ORDERS is a named pipe; one line of JSON is the order: the words after the
-interpreter's name (`argv`), the whole environment (`env`) and the log. It ends by itself once the pipe's name is gone.
+Run by an engine's interpreter, never imported by us. IMPORTS is a JSON list of modules, or of programs' paths; the words are
+those of a server like the one to come. ORDERS is a named pipe; one line of JSON is the order: the words after the interpreter's
+name (`argv`), the whole environment (`env`) and the log. It ends by itself once the pipe's name is gone.
 """
 
 import importlib
@@ -19,13 +20,19 @@ from typing import Any
 LOOK = 20.0
 
 
-def main(orders: Path, modules: Sequence[str]) -> None:
+def main(orders: Path, imports: Sequence[str], words: Sequence[str]) -> None:
     """Import, wait, and become what the order says."""
+    # What a program prepares for its imports may depend on its options.
+    sys.argv = [*words]
     # Open for writing too: whoever gives the order never waits, be the imports done or not.
     pipe = os.open(orders, os.O_RDWR)
-    for module in modules:
+    for name in imports:
         try:
-            importlib.import_module(module)
+            # A program's first level alone: what a child of multiprocessing runs of it.
+            if name.endswith(".py"):
+                runpy.run_path(name, run_name="__mp_main__")
+            else:
+                importlib.import_module(name)
         except Exception:  # noqa: BLE001 - the server will fail at the same, where it is read: in its own log
             traceback.print_exc()
     order = wait(pipe, orders)
@@ -66,4 +73,4 @@ def become(argv: Sequence[str], env: dict[str, str], log: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:])

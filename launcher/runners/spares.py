@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -91,7 +91,8 @@ def make(home: Home, command: Command, *, environment: Path, inherited: Mapping[
     end(home)
     server_id = str(uuid.uuid4())
     orders = home.spares / f"{server_id}.orders"
-    waiting = Command((command.argv[0], "-I", str(SCRIPT), str(orders), *command.imports), env=command.env)
+    words = (str(SCRIPT), str(orders), json.dumps(command.imports), *program(command.argv))
+    waiting = Command((command.argv[0], "-I", *words), env=command.env)
     # Recorded before it runs: should we be killed in between, its id finds it.
     spare = Spare(Handle(0, 0.0, server_id, environment), orders, _digest(command, inherited))
     with suppress(OSError, LauncherError):
@@ -122,6 +123,12 @@ def kept(home: Home) -> Spare | None:
         return Spare(handle, Path(plain["orders"]), plain["fits"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def program(argv: Sequence[str]) -> tuple[str, ...]:
+    """A Python program's own words: without the interpreter and its options."""
+    words = argv[1:]
+    return tuple(word for number, word in enumerate(words) if number > 1 or word not in {"-I", "-m"})
 
 
 def _keep(home: Home, spare: Spare) -> None:

@@ -1,5 +1,6 @@
 """Real processes are started, lose their parents, refuse to end, and are ended all the same; foreign ones are left alone."""
 
+import mmap
 import os
 import signal
 import stat
@@ -273,3 +274,38 @@ def test_a_log_that_cannot_be_written_is_a_known_fault(world: World) -> None:
     log = world.root / "logs" / "a.log"
     with pytest.raises(LauncherError, match=r"cannot write the log .*a.log"):
         local.start(Command(("true",)), log=log, server_id="mine", environment=world.environment)
+
+
+# What an engine's libraries leave when they are killed: segments, a semaphore, and memory-mapped weights that are the user's.
+SHARING = """
+import _multiprocessing, mmap, sys, time
+def mapped(path):
+    with open(path, "w+b") as file:
+        file.truncate(4096)
+        return mmap.mmap(file.fileno(), 4096)
+kept = [mapped(path) for path in sys.argv[2:]], _multiprocessing.SemLock(1, 1, 1, sys.argv[1], False)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_shared_memory_of_a_killed_engine_goes_and_other_memory_stays(world: World) -> None:
+    mark = uuid.uuid4().hex[:8]
+    shared = Path("/dev/shm")  # noqa: S108 - where the kernel has it
+    ours = [shared / f"psm_{mark}", shared / f"sglang_loads_{mark}.shm"]
+    used, weights, foreign = shared / f"psm_used_{mark}", shared / f"model_{mark}.safetensors", shared / f"psm_other_{mark}"
+    semaphore = shared / f"sem.mp-{mark}"
+    log = world.root / "a.log"
+    command = Command((sys.executable, "-c", SHARING, f"/mp-{mark}", *map(str, [*ours, used, weights])))
+    try:
+        foreign.write_bytes(b"another program's")
+        handle = local.start(command, log=log, server_id=str(uuid.uuid4()), environment=world.environment)
+        world.handles.append(handle)
+        wait_for(lambda: "ready" in log.read_text())
+        with used.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+            local.stop(handle, grace=0)
+        left = [path.name for path in (*ours, semaphore, used, weights, foreign) if path.exists()]
+        assert left == [used.name, weights.name, foreign.name]
+    finally:
+        for path in (*ours, semaphore, used, weights, foreign):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,345 @@
+"""SGLang 0.5.23: PyPI's build for CUDA, and the same without the GPU's packages for CPUs."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from launcher import memory
+from launcher.architecture import Architecture
+from launcher.command import Command
+from launcher.engines import sglang_log, sglang_memory, vllm_layouts
+from launcher.engines.base import Budget, Fault, Site
+from launcher.engines.sglang_memory import Setting
+from launcher.gpu import GIB, Gpu, Inventory
+from launcher.layers import Stage
+from launcher.plan import Plan
+from launcher.profile import CPU, CUDA
+from launcher.quantisation import Quantisation
+from launcher.starts import Measured
+
+NAME = "sglang"
+VERSION = "0.5.23"
+# As vLLM's: one build of PyTorch for CPUs serves both.
+PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
+PROGRAM = "sglang.srt.entrypoints.http_server"
+# gguf and accelerate: what conversion.py needs beside the engine.
+REQUIREMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(dict.fromkeys((CPU, CUDA), ("sglang", "gguf", "accelerate")))
+# There is no package for CPUs: its own on a CPU torch, without what only GPUs have a use for. That leaves a fifth of the disk
+# and half of the start; sglang_start.py stands in for what it imports of these all the same.
+_NOT_ON_CPU = (
+    *("torchvision", "torchaudio", "torchcodec", "triton", "flash-attn-4", "flashinfer-python", "humming-kernels"),
+    *("nvidia-cutlass-dsl", "nvidia-mathdx", "nvshmem4py-cu13", "cuda-python", "quack-kernels", "sgl-deep-ep"),
+    *("sgl-deep-gemm", "sgl-flash-mla", "sglang-kernel", "tilelang", "torch-memory-saver", "timm"),
+)
+OVERRIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {CPU: ("torch==2.13.0+cpu", *(f"{name} ; sys_platform == 'never'" for name in _NOT_ON_CPU)), CUDA: ()}
+)
+# None is known: the versions before this one were not looked at.
+LAST_FOR_CUDA: Mapping[int, str] = MappingProxyType({})
+# Without the GPU's packages the server is imported through sglang_start.py alone.
+IMPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType({CPU: ("torch", "sglang"), CUDA: ("torch", "sglang", PROGRAM)})
+# srt/environ.py; srt/layers/deep_gemm_wrapper/compile_utils.py; the compilers' as for vLLM.
+CACHES: Mapping[str, str] = MappingProxyType(
+    {
+        "SGLANG_CACHE_DIR": "sglang",
+        "SGLANG_DG_CACHE_DIR": "deep_gemm",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "TRITON_CACHE_DIR": "triton",
+        "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+        "TILELANG_CACHE_DIR": "tilelang",
+        "TVM_FFI_CACHE_DIR": "tvm_ffi",
+        "CUDA_CACHE_PATH": "cuda",
+    }
+)
+# 503 until a first generation has worked (http_server.py, health_generate).
+READY_PATH = "/health"
+stages = sglang_memory.stages
+# The binaries of sglang-kernel 0.4.10 begin with Ampere, though the server itself asks for 7.5 alone (load_model_utils.py).
+COMPUTE = (8, 0)
+# Tokens in a page: 1, or up to 128 for some attention backends (arg_groups/overrides.py): the plan's are whole in any.
+PAGE = 128
+SEQUENCES: Mapping[str, int] = MappingProxyType({CUDA: 64, CPU: 8})
+# Batches beyond the largest graph would need memory of their own (kv_pool_runtime.py, eager_decode_gap): both are one number, a
+# small one where the cache holds few sessions anyway, since each size takes time to capture.
+FEWEST_SEQUENCES = 8
+
+START = Path(__file__).with_name("sglang_start.py")
+# What a CUDA context takes before SGLang looks at the free memory (published starts: 0.4 GiB), with some slack.
+CONTEXT_MARGIN = 3 * GIB // 4
+# HTTP server, scheduler and detokenizer on a CPU: 1.6 GiB together after the start of SmolLM2 (weights and KV cache apart).
+CPU_PROCESSES = 2 * GIB
+# What stays free for the system and the agent beside it.
+CPU_RESERVE = GIB // 2
+# --mem-fraction-static on a CPU, where the pool's tokens are given: the plan leaves the rest free.
+CPU_SHARE = 0.98
+CPU_PREFILL = 2_048
+
+
+def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
+    """KV = what is free, minus weights, what loading takes, and what SGLang itself would keep for activations and CUDA graphs.
+
+    Its states are allocated before graphs are captured, and take their share of what those will need: that is counted twice.
+    """
+    graphs = _graphs(architecture, gpu, tensor) if architecture.kind == "hybrid" else 0
+    loading = sglang_memory.loaded(0, unified=gpu.unified)
+    overhead = _outside(tensor) + loading + _reserve(architecture, gpu, tensor) + graphs
+    return Budget(claim=gpu.free, overhead=overhead, kv=gpu.free - weights - overhead)
+
+
+def kv_tokens(
+    architecture: Architecture,
+    gpu: Gpu | None,  # noqa: ARG001 - a pool holds the same on every card
+    kv: int,
+    context: int,  # noqa: ARG001 - and in sequences of any length
+    *,
+    tensor: int,
+    kv_dtype: str,
+    stage: Stage | None = None,
+) -> int:
+    """Tokens that `kv` bytes on each rank hold, in whole pages."""
+    setting = _setting(tensor, kv_dtype, stage)
+    return sglang_memory.tokens(architecture, sglang_memory.kv_pool(architecture, kv, setting), setting)
+
+
+def kv_bytes(
+    architecture: Architecture,
+    gpu: Gpu | None,  # noqa: ARG001 - the same
+    context: int,
+    sequences: float,
+    *,
+    tensor: int,
+    kv_dtype: str,
+    stage: Stage | None = None,
+) -> int:
+    """Bytes on each rank for so many sequences of `context` tokens, the states' share included."""
+    setting = _setting(tensor, kv_dtype, stage)
+    size = sglang_memory.kv_bytes(architecture, context, sequences, setting)
+    return math.ceil(size * (1 + setting.state_ratio)) + 1 if architecture.kind == "hybrid" else size
+
+
+def layout_fault(architecture: Architecture, loaded: Quantisation, *, tensor: int, pipeline: int) -> str | None:
+    """Why SGLang would not start this layout; None if it would.
+
+    Its layers were vLLM's, and divide alike (distributed/utils.py, `divide`; layers/linear.py; layers/quantization/fp8.py).
+    """
+    return vllm_layouts.fault(architecture, loaded, tensor=tensor, pipeline=pipeline)
+
+
+def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
+    """An explicitly sized KV pool in what the processes and the weights leave of the host's memory."""
+    claim = inventory.ram.available - CPU_RESERVE
+    overhead = CPU_PROCESSES + int(inventory.ram.available * (1 - CPU_SHARE))
+    return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
+
+
+def command(plan: Plan, site: Site) -> Command:
+    """Start the server through a script of ours, which takes the key out of its environment."""
+    argv = [
+        *(str(site.python), "-I", str(START)),
+        *("--model-path", str(site.weights), "--served-model-name", plan.profile.name),
+        *("--host", site.host, "--port", str(site.port)),
+        *("--context-length", str(plan.context)),
+        # Without it SGLang takes what it finds, and serves a context that its pool does not hold.
+        *("--max-total-tokens", str(plan.memory.kv_tokens)),
+        # As vLLM's default (config/model.py): a server that is started again answers as before.
+        *("--random-seed", "0"),
+        *(_gpu_options(plan) if plan.gpus else _cpu_options()),
+        *_rope_options(plan),
+        *_parser_options(plan),
+        *plan.args,
+    ]
+    env = {
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # The weights are a folder by now: nothing is left to ask the hub for.
+        "HF_HUB_OFFLINE": "1",
+    }
+    if plan.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in plan.gpus)
+    else:
+        # A build for CPUs has no GPU to look for; torch.compile would need a C++ compiler, at a user's first request.
+        env |= {"CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1"}
+    return Command(argv=tuple(argv), env=env, secrets={"LAUNCHER_API_KEY": site.api_key}, imports=(str(START), PROGRAM))
+
+
+def phase(line: str) -> str | None:
+    """What a line of the log begins; the lines were read off SGLang's starts."""
+    for pattern, words in _PHASES:
+        if pattern.search(line):
+            return words
+    return None
+
+
+def measured(log: Sequence[str]) -> Measured:
+    """What the lines of a start's log tell of its memory."""
+    return sglang_log.measured(log)
+
+
+def _setting(tensor: int, kv_dtype: str, stage: Stage | None) -> Setting:
+    return Setting(tensor=tensor, kv_dtype=kv_dtype, page=PAGE, stage=stage)
+
+
+def _outside(tensor: int) -> int:
+    """What is gone before SGLang looks at the free memory: its CUDA context, and NCCL in a group."""
+    return max(CONTEXT_MARGIN, memory.outside_torch(tensor))
+
+
+def _reserve(architecture: Architecture, gpu: Gpu, tensor: int) -> int:
+    """Bytes for activations and CUDA graphs, as SGLang reserves them where it sizes its pool before they are captured."""
+    latent = architecture.kind == "latent"
+    share = sglang_memory.static_share(gpu.total, tensor=tensor, latent=latent, vision=architecture.vision, post_capture=False)
+    return math.ceil(gpu.total * (1 - share))
+
+
+def _graphs(architecture: Architecture, gpu: Gpu, tensor: int) -> int:
+    """Of that, what is taken by the time that the pool is sized, where it is sized after the capture."""
+    return max(0, _reserve(architecture, gpu, tensor) - _slack(gpu, tensor))
+
+
+def _slack(gpu: Gpu, tensor: int) -> int:
+    """What SGLang leaves free in any case (post_capture)."""
+    return math.ceil(gpu.total * (1 - sglang_memory.static_share(gpu.total, tensor=tensor)))
+
+
+def _gpu_options(plan: Plan) -> list[str]:
+    tightest = min(plan.gpus, key=lambda gpu: gpu.free)
+    prefill, _ = sglang_memory.batch_defaults(tightest.total, plan.tensor)
+    sequences = min(SEQUENCES[CUDA], max(FEWEST_SEQUENCES, 2 * math.ceil(plan.sessions)))
+    return [
+        *("--device", "cuda", "--mem-fraction-static", f"{_share(plan, tightest):.3f}"),
+        *("--tensor-parallel-size", str(plan.tensor)),
+        *("--chunked-prefill-size", str(prefill)),
+        *("--max-running-requests", str(sequences), "--cuda-graph-max-bs-decode", str(sequences)),
+        *(("--pipeline-parallel-size", str(plan.pipeline)) if plan.pipeline > 1 else ()),
+        *(("--kv-cache-dtype", "fp8_e4m3") if plan.kv_dtype == "fp8" else ()),
+    ]
+
+
+def _share(plan: Plan, gpu: Gpu) -> float:
+    """The share of what is free at its start that SGLang may give to weights, KV cache and, if captured first, graphs.
+
+    In thousandths, rounded up: the tokens are given, and a share that is a little too small would hold fewer.
+    """
+    free = gpu.free - _outside(plan.tensor)
+    loaded = sglang_memory.loaded(plan.memory.weights, unified=gpu.unified)
+    static = min(
+        loaded + plan.memory.kv + _graphs(plan.profile.architecture, gpu, plan.tensor), free - _slack(gpu, plan.tensor)
+    )
+    return math.ceil(static / free * 1000) / 1000
+
+
+def _cpu_options() -> list[str]:
+    return [
+        *("--device", "cpu", "--attention-backend", "torch_native", "--mem-fraction-static", str(CPU_SHARE)),
+        *("--chunked-prefill-size", str(CPU_PREFILL), "--max-running-requests", str(SEQUENCES[CPU])),
+    ]
+
+
+def _rope_options(plan: Plan) -> list[str]:
+    """YaRN only where the native window is exceeded; a factor beside the original length is not applied to the window again.
+
+    Source: utils/hf_transformers/common.py, get_context_length.
+    """
+    architecture = plan.profile.architecture
+    if plan.context <= architecture.context:
+        return []
+    rope = {
+        "rope_type": "yarn",
+        "factor": plan.profile.yarn_factor,
+        "original_max_position_embeddings": architecture.context,
+        "rope_theta": architecture.rope_theta,
+    }
+    overrides = {"rope_parameters": rope, "max_position_embeddings": plan.profile.context_max}
+    return ["--json-model-override-args", json.dumps(overrides, separators=(",", ":"))]
+
+
+def _parser_options(plan: Plan) -> list[str]:
+    tools, reasoning = plan.profile.tool_parser.get(NAME), plan.profile.reasoning_parser.get(NAME)
+    return [
+        *(("--tool-call-parser", tools) if tools else ()),
+        *(("--reasoning-parser", reasoning) if reasoning else ()),
+    ]
+
+
+_PHASES = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"\] server_args=", "read the settings; starting the scheduler"),
+        (r"Init torch distributed begin", "starting the workers"),
+        (r"Load weight begin", "loading the weights"),
+        (r"Load weight end", "weights are loaded"),
+        (r"KV Cache is allocated", "KV cache is ready; warming up"),
+        (r"Capture .*cuda graph.* begin", "capturing CUDA graphs"),
+        (r"Uvicorn running on", "the address is open; generating for the first time"),
+    )
+)
+
+
+def _fault(pattern: str, cause: str, remedy: str) -> Fault:
+    return Fault(re.compile(pattern), cause, remedy)
+
+
+# Read off starts that were made wrong on purpose, and off SGLang's own raise statements. `{0}` is the first group.
+FAULTS: tuple[Fault, ...] = (
+    _fault(
+        r"the KV pool holds (\d+) tokens, the context is \d+",
+        "the KV pool does not hold one sequence of this context",
+        "free memory, or start with --context {0}",
+    ),
+    _fault(
+        r"Loaded weights leave no GPU memory for the KV cache",
+        "no memory is left for the KV cache",
+        "free memory of the device, or take a smaller variant",
+    ),
+    _fault(
+        r"The memory capacity is unbalanced",
+        "another program holds memory of some of the GPUs",
+        "launcher gpus shows who holds it",
+    ),
+    _fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
+    _fault(
+        r"not enough memory: you tried to allocate|Cannot allocate memory",
+        "the machine has less free memory than the engine needs",
+        "free memory, or start with a smaller --context",
+    ),
+    _fault(
+        r"User-specified context_length \(\d+\) is greater than the derived context_length \((\d+)\)",
+        "the context is longer than the model's own",
+        "start with --context {0} or less",
+    ),
+    _fault(r"(?i)address already in use", "the port was taken while the engine started", "run the command again"),
+    _fault(
+        r"no kernel image is available|only supports sm75 and above",
+        "this build of the engine has no code for this GPU",
+        "a newer GPU, or another engine version",
+    ),
+    _fault(
+        r"driver.{0,40}too old|CUDA driver version is insufficient", "the NVIDIA driver is too old", "install a newer driver"
+    ),
+    _fault(
+        r"incomplete metadata, file not fully covered|HeaderTooLarge",
+        "a weights file is damaged or cut off",
+        "remove the weights and fetch them again",
+    ),
+    _fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
+    _fault(
+        r"argument --(tool-call|reasoning)-parser: invalid choice: '([^']+)'",
+        "the engine knows no {0} parser {1}",
+        "mend the parser in the profile",
+    ),
+    _fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
+    _fault(
+        r"Model architectures (\[.+?\]) are not supported",
+        "this version of the engine does not know the model ({0})",
+        "serve it with --engine vllm",
+    ),
+    _fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
+    _fault(
+        r"ModuleNotFoundError: No module named '?([\w.]+)",
+        "the engine's environment lacks {0}",
+        "remove the environment; the next start makes it anew",
+    ),
+)

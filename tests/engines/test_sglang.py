@@ -1,0 +1,293 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher import catalogue, planner
+from launcher.diagnosis import diagnose
+from launcher.engines import sglang, sglang_memory
+from launcher.engines.base import Site
+from launcher.engines.registry import ENGINES
+from launcher.gpu import GIB, Inventory
+from launcher.plan import DoesNotFit, Plan, Wish
+from launcher.profile import Profile
+from tests.engines.test_sglang_memory import STARTS
+from tests.machines_for_tests import machine
+from tests.test_architecture import of
+
+PROFILES = catalogue.load_all([catalogue.shipped()])
+SITE = Site(
+    python=Path("/env/bin/python"), weights=Path("/weights/model"), host="127.0.0.1", port=8400, api_key="sk-local-secret"
+)
+
+
+def planned(profile: str | Profile, inventory: Inventory, wish: Wish | None = None) -> Plan:
+    found = PROFILES[profile] if isinstance(profile, str) else profile
+    outcome = planner.plan(found, inventory, ENGINES, replace(wish or Wish(), engine="sglang"))
+    assert isinstance(outcome, Plan), outcome
+    return outcome
+
+
+def options(plan: Plan) -> dict[str, str]:
+    """The command's options by name; a switch has no text."""
+    words = sglang.command(plan, SITE).argv[3:]
+    return {
+        word: "" if after.startswith("--") else after
+        for word, after in zip(words, (*words[1:], "--"), strict=True)
+        if word.startswith("--")
+    }
+
+
+def test_on_a_cpu_the_pool_is_sized_explicitly() -> None:
+    plan = planned("smollm2-135m", machine(ram=16))
+    command = sglang.command(plan, SITE)
+    assert command.argv[:3] == ("/env/bin/python", "-I", str(sglang.START))
+    assert options(plan) == {
+        "--model-path": "/weights/model",
+        "--served-model-name": "smollm2-135m",
+        "--host": "127.0.0.1",
+        "--port": "8400",
+        "--context-length": "8192",
+        "--max-total-tokens": "16384",
+        "--random-seed": "0",
+        "--device": "cpu",
+        "--attention-backend": "torch_native",
+        "--mem-fraction-static": "0.98",
+        "--chunked-prefill-size": "2048",
+        "--max-running-requests": "8",
+        "--dtype": "float16",
+    }
+    assert (command.env["CUDA_VISIBLE_DEVICES"], command.env["TORCHDYNAMO_DISABLE"]) == ("", "1")
+
+
+@pytest.mark.parametrize("ram", [4.0, 8.0, 16.0, 64.0, 512.0])
+def test_on_a_cpu_the_share_holds_what_is_planned(ram: float) -> None:
+    plan = planned("smollm2-135m", machine(ram=ram))
+    free = int(ram * GIB) - sglang.CPU_PROCESSES
+    assert sglang_memory.pool(free, plan.memory.weights, sglang.CPU_SHARE) >= plan.memory.kv
+
+
+def test_on_gpus_all_that_the_plan_says_is_said() -> None:
+    plan = planned("openhands-lm-32b", machine(4, 79.25), Wish(tensor=2, pipeline=2, kv_dtype="fp8"))
+    told = options(plan)
+    assert (told["--tensor-parallel-size"], told["--pipeline-parallel-size"]) == ("2", "2")
+    assert (told["--kv-cache-dtype"], told["--device"]) == ("fp8_e4m3", "cuda")
+    assert told["--max-total-tokens"] == str(plan.memory.kv_tokens)
+    assert told["--tool-call-parser"] == "hermes"
+    # The size that SGLang takes on such a card by itself (arg_groups/memory_hook.py).
+    assert told["--chunked-prefill-size"] == "8192"
+    assert "TORCHDYNAMO_DISABLE" not in sglang.command(plan, SITE).env
+
+
+@pytest.mark.parametrize(
+    ("sessions", "batch"),
+    [
+        pytest.param(1.0, "8", id="few sessions"),
+        pytest.param(9.3, "20", id="some"),
+        pytest.param(900.0, "64", id="no more than the engine is asked to take"),
+    ],
+)
+def test_graphs_are_captured_for_as_many_requests_as_are_taken_and_not_for_many_more_than_sessions(
+    sessions: float, batch: str
+) -> None:
+    told = options(replace(planned("openhands-lm-32b", machine(2, 79.25)), sessions=sessions))
+    assert (told["--cuda-graph-max-bs-decode"], told["--max-running-requests"]) == (batch, batch)
+
+
+GPUS = [
+    pytest.param("smollm2-135m", machine(1, 14.6, compute=(8, 0)), Wish(), id="a small card"),
+    pytest.param("openhands-lm-32b", machine(1, 79.25), Wish(), id="a large one"),
+    pytest.param("openhands-lm-32b", machine(2, 79.25, held=8), Wish(), id="two busy ones"),
+    pytest.param("openhands-lm-32b", machine(4, 44.4), Wish(tensor=2, pipeline=2), id="two by two"),
+    pytest.param("openhands-lm-32b", machine(8, 23.6), Wish(), id="eight"),
+    pytest.param("smollm2-135m", machine(1, 79.25), Wish(memory_share=0.2), id="a fifth of one"),
+]
+
+
+@pytest.mark.parametrize(("name", "inventory", "wish"), GPUS)
+def test_the_share_holds_what_is_planned_before_graphs_are_captured_and_after(
+    name: str, inventory: Inventory, wish: Wish
+) -> None:
+    plan = planned(name, inventory, wish)
+    gpu = min(plan.gpus, key=lambda each: each.free)
+    free = gpu.free - sglang.CONTEXT_MARGIN
+    share = float(options(plan)["--mem-fraction-static"])
+    left = sglang_memory.pool(free, plan.memory.weights, share)
+    assert left >= plan.memory.kv
+    # What SGLang keeps for activations in any case (memory_hook.py): 1.5 GiB, and an eighth of one for each rank.
+    assert free - plan.memory.weights - plan.memory.kv >= 1_536 * sglang_memory.MIB
+    # Sized after the capture, the pool loses what the graphs took of the rest: a GiB at least may be theirs.
+    assert left - plan.memory.kv >= GIB
+    assert plan.memory.claim <= gpu.free
+
+
+@pytest.mark.parametrize("identity", ["h082"])
+def test_the_reserve_is_no_smaller_than_that_of_a_start_that_worked(identity: str) -> None:
+    # An L40S that was started with a share of 0.85: 6.01 GiB were left beside weights and KV cache.
+    row = STARTS[identity]
+    gpu = machine(1, 44.4, held=0).gpus[0]
+    weights = round((row["sgl_avail_before_load_gb"] - row["sgl_avail_after_load_gb"]) * GIB)
+    budget = sglang.gpu_budget(of(row["model"], intermediate_size=8_960), gpu, weights=weights, tensor=1)
+    assert 0.8 * row["sgl_kv_gb"] < budget.kv / GIB < 1.05 * row["sgl_kv_gb"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("google/gemma-4-31B-it", id="windows"),
+        pytest.param("deepseek-ai/DeepSeek-R1-0528", id="latents"),
+        pytest.param("Qwen/Qwen3.5-27B", id="states"),
+    ],
+)
+def test_bytes_for_sequences_are_what_holds_them(name: str) -> None:
+    gpu, model = machine(1, 79.25).gpus[0], of(name)
+    kv = sglang.kv_bytes(model, gpu, 32_768, 2, tensor=1, kv_dtype="bf16")
+    held = sglang.kv_tokens(model, gpu, kv, 32_768, tensor=1, kv_dtype="bf16")
+    assert 2 * 32_768 <= held < 2 * 32_768 + 2 * sglang.PAGE
+
+
+def test_a_full_card_has_a_budget_below_zero() -> None:
+    gpu = replace(machine(1, 24).gpus[0], free=0)
+    budget = sglang.gpu_budget(PROFILES["smollm2-135m"].architecture, gpu, weights=1, tensor=1)
+    assert budget.claim == 0
+    assert budget.kv < 0
+
+
+def test_a_window_beyond_the_native_one_is_stretched() -> None:
+    plan = planned("openhands-lm-32b", machine(8, 79.25), Wish(context=131_072))
+    told = json.loads(options(plan)["--json-model-override-args"])
+    assert told["max_position_embeddings"] == 131_072
+    assert told["rope_parameters"]["rope_type"] == "yarn"
+    assert told["rope_parameters"]["factor"] * told["rope_parameters"]["original_max_position_embeddings"] == 131_072
+    assert "--json-model-override-args" not in options(planned("openhands-lm-32b", machine(2, 79.25), Wish(context=32_768)))
+
+
+def test_an_older_card_than_its_kernels_gets_the_other_engine() -> None:
+    turing = machine(1, 14.6, compute=(7, 5))
+    refused = planner.plan(PROFILES["smollm2-135m"], turing, ENGINES, Wish(engine="sglang"))
+    assert isinstance(refused, Plan), "on the CPU"
+    assert "needs compute capability 8.0; GPU has 7.5" in refused.notes[0]
+    either = planner.plan(PROFILES["smollm2-135m"], turing, ENGINES)
+    assert isinstance(either, Plan)
+    assert (either.engine, either.build) == ("vllm", "cuda")
+
+
+def test_where_both_engines_will_do_the_first_is_taken() -> None:
+    for inventory in (machine(2, 79.25), machine(ram=16)):
+        outcome = planner.plan(PROFILES["smollm2-135m"], inventory, ENGINES)
+        assert isinstance(outcome, Plan)
+        assert outcome.engine == "vllm" == next(iter(ENGINES))
+
+
+def test_each_variant_says_of_each_engine_why_it_lost() -> None:
+    refused = planner.plan(PROFILES["openhands-lm-32b"], machine(1, 14.6, compute=(7, 5)), ENGINES)
+    assert isinstance(refused, DoesNotFit)
+    assert [(each.variant, each.engine) for each in refused.rejections] == [
+        (variant, engine) for variant in ("bf16", "fp8", "mxfp4") for engine in ENGINES
+    ]
+    assert (refused.missing.variant, refused.missing.engine) == ("mxfp4", "vllm")
+
+
+def test_the_key_is_in_no_argument_and_in_no_text() -> None:
+    command = sglang.command(planned("smollm2-135m", machine(ram=16)), SITE)
+    assert SITE.api_key not in command.shell()
+    assert SITE.api_key not in repr(command)
+    assert SITE.api_key not in " ".join(command.argv)
+    assert command.secrets == {"LAUNCHER_API_KEY": SITE.api_key}
+    assert "LAUNCHER_API_KEY=****" in command.shell()
+
+
+def test_devices_are_named_by_what_cannot_move() -> None:
+    plan = planned("openhands-lm-32b", machine(2, 79.25))
+    assert sglang.command(plan, SITE).env["CUDA_VISIBLE_DEVICES"] == "GPU-GPU-0,GPU-GPU-1"
+
+
+def test_nothing_is_told_to_anybody() -> None:
+    env = sglang.command(planned("smollm2-135m", machine(ram=16)), SITE).env
+    assert (env["DO_NOT_TRACK"], env["HF_HUB_DISABLE_TELEMETRY"], env["HF_HUB_OFFLINE"]) == ("1", "1", "1")
+
+
+# Lines as SGLang 0.5.23 wrote them on a CPU, started wrongly on purpose; those of GPUs are its own raise statements.
+DEATHS = [
+    pytest.param(
+        "[2026-11-23 01:09:29] the KV pool holds 4096 tokens, the context is 8192",
+        "the KV pool does not hold one sequence of this context",
+        "free memory, or start with --context 4096",
+        id="a pool smaller than the context",
+    ),
+    pytest.param(
+        "ValueError: Warning: User-specified context_length (200000) is greater than the derived context_length (8192).",
+        "the context is longer than the model's own",
+        "start with --context 8192 or less",
+        id="a context beyond the model's",
+    ),
+    pytest.param(
+        (
+            "ValueError: Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static=0.0001. Raise "
+            "--mem-fraction-static above 0.013"
+        ),
+        "no memory is left for the KV cache",
+        "free memory of the device, or take a smaller variant",
+        id="no memory for KV cache at all",
+    ),
+    pytest.param(
+        "RuntimeError: The memory capacity is unbalanced. Some GPUs may be occupied by other processes. pre_model_load_",
+        "another program holds memory of some of the GPUs",
+        "launcher gpus shows who holds it",
+        id="a GPU taken meanwhile",
+    ),
+    pytest.param(
+        "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8556): address already in use",
+        "the port was taken while the engine started",
+        "run the command again",
+        id="the port taken",
+    ),
+    pytest.param(
+        "sglang serve: error: argument --tool-call-parser: invalid choice: 'nope' (choose from 'deepseekv3', 'hermes')",
+        "the engine knows no tool-call parser nope",
+        "mend the parser in the profile",
+        id="a parser unknown",
+    ),
+    pytest.param(
+        "sglang serve: error: unrecognized arguments: --no-such-flag",
+        "this version of the engine does not know --no-such-flag",
+        "mend args in the profile",
+        id="a flag unknown",
+    ),
+    pytest.param(
+        "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
+        "a weights file is damaged or cut off",
+        "remove the weights and fetch them again",
+        id="weights cut off",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "cause", "remedy"), DEATHS)
+def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remedy: str) -> None:
+    last = "[2026-11-23 01:17:25] kill_process_tree called: parent_pid=1, include_parent=True, pid=1"
+    settings = "[2026-11-23 01:17:20] server_args={'api_key': '****', 'dtype': 'auto'}"
+    found = diagnose([settings, line, *["  frame"] * 40, last], sglang.FAULTS)
+    assert (found.cause, found.remedy) == (cause, remedy)
+    assert found.evidence == line.removeprefix("[2026-11-23 01:09:29] ")
+
+
+@pytest.mark.parametrize(
+    ("line", "phase"),
+    [
+        ("[2026-11-23 01:09:20] server_args={'model_path': '/m'}", "read the settings; starting the scheduler"),
+        ("[2026-11-23 01:09:24] Load weight begin. avail mem=21.17 GB", "loading the weights"),
+        (
+            "[2026-11-23 01:09:29] KV Cache is allocated. dtype: torch.float16, #tokens: 16384, K size: 0.18 GB",
+            "KV cache is ready; warming up",
+        ),
+        (
+            "[2026-11-23 01:09:29] INFO:     Uvicorn running on http://127.0.0.1:8555 (Press CTRL+C to quit)",
+            "the address is open; generating for the first time",
+        ),
+        ("[2026-11-23 01:09:29] INFO:     Application startup complete.", None),
+    ],
+)
+def test_the_log_tells_the_phase(line: str, phase: str | None) -> None:
+    assert sglang.phase(line) == phase

@@ -1,0 +1,107 @@
+"""SGLang for real on a machine without a GPU, beside vLLM: from `up` to an answer, to `down`, and up again."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.real.conftest import Machine
+from tests.real.test_a_day import QUESTION, handle_of, left_over
+
+pytestmark = pytest.mark.real
+
+SHARED = Path("/dev/shm")  # noqa: S108 - where the kernel has it
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in SHARED.iterdir() if path.name.startswith(("sglang_", "psm_", "sem.mp-"))}
+
+
+@pytest.fixture(scope="module")
+def before() -> set[str]:
+    return shared_memory()
+
+
+@pytest.fixture(scope="module")
+def up(machine: Machine, before: set[str]) -> dict[str, Any]:
+    """Its environment is made here; weights that are there already are taken as they are."""
+    assert isinstance(before, set)
+    told: dict[str, Any] = machine.json("up", "--engine", "sglang", "--no-wire")
+    return told
+
+
+def test_up_proves_the_model(up: dict[str, Any]) -> None:
+    assert (up["model"], up["engine"], up["context"]) == ("smollm2-135m", "sglang", 8192)
+    assert "Paris" in up["proof"]["text"]
+
+
+def test_the_key_is_seen_nowhere(machine: Machine, up: dict[str, Any]) -> None:
+    key = Path(up["key_file"]).read_text().strip()
+    processes = subprocess.run(["/bin/ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sglang_start.py" in processes
+    assert key not in processes
+    log = Path(up["log"]).read_text(errors="replace")
+    assert "server_args=" in log
+    assert key not in log
+    environments = {pid: Path(f"/proc/{pid}/environ").read_bytes().decode() for pid in left_over(handle_of(machine))}
+    assert all(key not in environ for environ in environments.values())
+    assert all(key not in file.read_text() for file in (machine.home / "state").rglob("*") if file.is_file())
+
+
+def test_every_process_of_the_engine_carries_the_servers_id(machine: Machine, up: dict[str, Any]) -> None:
+    handle = handle_of(machine)
+    token = f"LAUNCHER_SERVER_ID={handle.server_id}".encode()
+    mine = [pid for pid in left_over(handle) if token in Path(f"/proc/{pid}/environ").read_bytes()]
+    assert up["engine"] == "sglang"
+    assert len(mine) >= 3, "HTTP server, scheduler and detokenizer"
+
+
+def test_a_client_is_answered_with_the_key_and_not_without(up: dict[str, Any]) -> None:
+    client = openai.OpenAI(base_url=up["base_url"], api_key=Path(up["key_file"]).read_text().strip())
+    answer = client.chat.completions.create(model=up["model"], messages=QUESTION, temperature=0, max_tokens=24)
+    assert "Paris" in (answer.choices[0].message.content or "")
+    # Such a request called a C++ compiler on SGLang's side, and ended the server where there was none.
+    more = client.chat.completions.create(
+        model=up["model"], messages=QUESTION, max_tokens=4, extra_body={"repetition_penalty": 1.1}
+    )
+    assert more.choices[0].message.content
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=up["base_url"], api_key="sk-wrong", max_retries=0).models.list()
+
+
+def test_ps_says_which_engine_it_is(machine: Machine, up: dict[str, Any]) -> None:
+    row = next(each for each in machine.json("ps") if each["name"] == up["model"])
+    assert (row["engine"], row["state"], row["context"]) == ("sglang", "ready", 8192)
+
+
+def test_down_leaves_nothing_behind(machine: Machine, up: dict[str, Any], before: set[str]) -> None:
+    handle = handle_of(machine)
+    assert len(left_over(handle)) >= 3
+    machine.run("down", up["model"])
+    assert left_over(handle) == {}
+    assert shared_memory() <= before
+
+
+@pytest.mark.usefixtures("up")
+def test_a_second_up_makes_nothing_again(machine: Machine) -> None:
+    weights = machine.home / "weights" / "smollm2-135m-fp16" / "model.safetensors"
+    made = weights.stat().st_mtime_ns
+    again = machine.json("up", "--engine", "sglang", "--no-wire")
+    assert "Paris" in again["proof"]["text"]
+    assert not again["already"]
+    assert again["seconds"]["environment"] + again["seconds"]["weights"] < 5
+    assert weights.stat().st_mtime_ns == made
+
+
+def test_the_other_engine_takes_its_place_with_the_same_weights(machine: Machine, up: dict[str, Any]) -> None:
+    weights = machine.home / "weights" / "smollm2-135m-fp16" / "model.safetensors"
+    made = weights.stat().st_mtime_ns
+    other = machine.json("up", "--engine", "vllm", "--no-wire")
+    assert (other["engine"], other["base_url"]) == ("vllm", up["base_url"])
+    assert "Paris" in other["proof"]["text"]
+    assert weights.stat().st_mtime_ns == made
+    there = {path.name for path in (machine.home / "environments").iterdir() if path.is_dir()}
+    assert {"sglang-0.5.23-cpu", "vllm-0.32.0-cpu"} <= there
+    machine.run("down")
