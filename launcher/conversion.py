@@ -1,5 +1,6 @@
 """GGUF -> safetensors: `python conversion.py FILE FOLDER`, run by an engine's interpreter and never imported by us."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -14,6 +15,10 @@ def main(gguf: Path, folder: Path) -> None:
         GgufConfig,
     )
 
+    import gguf as reading  # type: ignore[import-not-found]  # isort: skip  # the same
+
+    # transformers reads the file three times, for configuration, weights and tokenizer: once takes two seconds.
+    reading.GGUFReader = functools.cache(reading.GGUFReader)
     say("reading the model")
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)

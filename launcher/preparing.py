@@ -1,17 +1,25 @@
 """Brings what a plan needs to the disk: its engine's environment and its weights."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 
-from launcher import cuda, environments, installing, weights
-from launcher.engines.base import Engine
+from launcher import cuda, environments, host, installing, ports, weights
+from launcher.beside import beside
+from launcher.engines.base import Engine, Site
 from launcher.environment import Environment, own_python
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.plan import Plan
+from launcher.profile_weights import HubWeights
 from launcher.progress import Progress
 from launcher.release import Release
 from launcher.runners import spares
 from launcher.world import Prepared
+
+# Seconds between two looks at work that goes on beside.
+_TURN = 0.2
 
 
 def expect(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], plan: Plan) -> Prepared:
@@ -31,26 +39,70 @@ def expect(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], pl
 
 
 def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], plan: Plan, progress: Progress) -> Prepared:
-    """Install and fetch what is missing; raises LauncherError with what stood in the way."""
-    weights.check(plan.variant.weights)
+    """Install and fetch what is missing, both at once; raises LauncherError with what stood in the way.
+
+    While the weights are still coming, the engine's imports are done already: a spare waits for them.
+    """
+    kind = plan.variant.weights
+    weights.check(kind)
     progress.phase("environment")
-    engine = engines[plan.engine]
-    environment = environments.chosen(home, engine, plan.build) or _own(home, engine, plan, progress, env)
-    _refuse_gpus(engine, environment, plan)
-    progress.phase("weights")
-    files = weights.fetch(
-        home, _name(plan), plan.variant.weights, environment_python=environment.python, progress=progress, env=env
-    )
-    caches = home.caches / environment.name
+    if found := weights.locate(home, _name(plan), kind):
+        there = _environment(home, env, engines, plan, progress)
+        return _prepared(home, there, found)
+    python: Future[Path] = Future()
+
+    def fetch(shown: Progress) -> Path:
+        return weights.fetch(
+            home,
+            _name(plan),
+            kind,
+            environment_python=lambda: _awaited(python, shown, "waiting for the environment"),
+            progress=shown,
+            env=env,
+        )
+
+    with beside(progress, "weights", fetch) as (files, shown):
+        there = _environment(home, env, engines, plan, shown)
+        python.set_result(there.python)
+        _imports_begin(home, engines[plan.engine], plan, there)
+        if isinstance(kind, HubWeights) and not files.done():
+            # The network is what is waited for. A conversion would have to share the processor.
+            installing.compile_all(there, progress=shown, env=env)
+        if not files.done():
+            progress.phase("waiting")
+        return _prepared(home, there, _awaited(files, shown, "for the weights; the engine is imported meanwhile"))
+
+
+def _awaited(outcome: "Future[Path]", progress: Progress, text: str) -> Path:
+    """What other work comes to, and meanwhile a word at each turn: who waits must be able to stop."""
+    while True:
+        with suppress(TimeoutError):
+            return outcome.result(timeout=_TURN)
+        progress.update(text)
+
+
+def _imports_begin(home: Home, engine: Engine, plan: Plan, there: Environment) -> None:
+    ready = _prepared(home, there, Path("/"))
+    site = Site(python=there.python, weights=ready.weights, host=ports.LOOPBACK, port=ports.FIRST, api_key="")
+    if host.ram().available >= spares.SIZE + spares.RESERVE:
+        spares.make(home, engine.command(plan, site).keeping(engine.CACHES, ready.caches), environment=there.path)
+
+
+def _prepared(home: Home, there: Environment, files: Path) -> Prepared:
+    caches = home.caches / there.name
     for folder in (home.caches, caches):
         folder.mkdir(mode=0o700, exist_ok=True)
-    return Prepared(
-        environment=environment.path,
-        python=environment.python,
-        weights=files,
-        caches=caches,
-        version=environment.release.version,
-    )
+    return Prepared(environment=there.path, python=there.python, weights=files, caches=caches, version=there.release.version)
+
+
+def _environment(
+    home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], plan: Plan, progress: Progress
+) -> Environment:
+    """The environment that serves the plan, with code for its GPUs."""
+    engine = engines[plan.engine]
+    there = environments.chosen(home, engine, plan.build) or _own(home, engine, plan, progress, env)
+    _refuse_gpus(engine, there, plan)
+    return there
 
 
 def _own(home: Home, engine: Engine, plan: Plan, progress: Progress, env: Mapping[str, str]) -> Environment:

@@ -1,5 +1,6 @@
 """How long work tells what it does, without knowing where it is shown."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
@@ -15,6 +16,9 @@ class Progress(Protocol):
     def update(self, text: str, done: int = 0, total: int = 0) -> None:
         """What the current phase is doing now; `done` of `total` in any one unit where that is known, else 0."""
 
+    def beside(self, name: str) -> "AbstractContextManager[Progress]":
+        """Show work under a name of its own, which goes on beside the current phase until the context ends."""
+
 
 class Silent:
     """Shows nothing: for tests and for callers without a screen."""
@@ -24,3 +28,6 @@ class Silent:
     def say(self, text: str) -> None: ...
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
+
+    def beside(self, name: str) -> "AbstractContextManager[Progress]":  # noqa: ARG002 - a part of the protocol
+        return nullcontext(self)

@@ -1,14 +1,16 @@
 """Shows long work on stderr: a live line in a terminal, plain lines elsewhere. stdout stays free for the result."""
 
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from launcher.progress import Silent
+from launcher.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 # Without a terminal, a phase that goes on says so this often (seconds): a log or a CI page is read afterwards.
 _REMINDER = 10.0
@@ -44,6 +46,12 @@ class Lines:
         share = f" {done / total:.0%}" if total else ""
         self._print(f"{self._phase}: {text}{share} ({now - self._begun:.0f} s)")
 
+    @contextmanager
+    def beside(self, name: str) -> Iterator[Progress]:
+        other = Lines(self._out)
+        other.phase(name)
+        yield other
+
     def _print(self, line: str) -> None:
         # Nobody reads it any more: that is no reason to stop serving.
         with suppress(OSError, ValueError):
@@ -58,7 +66,7 @@ class Live:
 
     def __init__(self, err: TextIO) -> None:
         self._err = err
-        self._bars: Progress | None = None
+        self._bars: Bars | None = None
         self._task: TaskID
         self._phase = ""
         self._begun = 0.0
@@ -84,12 +92,23 @@ class Live:
         share = f" {done / total:.0%}" if total else ""
         self._open().update(self._task, description=_escaped(text) + share, completed=done, total=total or None)
 
-    def _open(self) -> "Progress":
+    @contextmanager
+    def beside(self, name: str) -> Iterator[Progress]:
+        bars = self._open()
+        task = bars.add_task("", phase=name, total=None)
+        begun = time.monotonic()
+        yield _Row(bars, task, self.say)
+        bars.remove_task(task)
+        if time.monotonic() - begun >= 1:
+            _leave(bars, name, time.monotonic() - begun)
+
+    def _open(self) -> "Bars":
         if self._bars is None:
             from rich.console import Console
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bars
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-            self._bars = Progress(
+            self._bars = Bars(
                 SpinnerColumn(),
                 TextColumn("[bold]{task.fields[phase]:<11}[/] {task.description}"),
                 TimeElapsedColumn(),
@@ -107,8 +126,28 @@ class Live:
         """Leave a line for a phase that took long enough to be noticed."""
         seconds = time.monotonic() - self._begun
         if self._phase and seconds >= 1 and self._bars:
-            self._bars.console.print(f"[green]✓[/] {self._phase:<11} [dim]{seconds:.0f} s[/]", highlight=False)
+            _leave(self._bars, self._phase, seconds)
         self._phase = ""
+
+
+class _Row(Silent):
+    """One line of a live display."""
+
+    def __init__(self, bars: "Bars", task: "TaskID", say: Callable[[str], None]) -> None:
+        self._bars, self._task = bars, task
+        self._say = say
+
+    def say(self, text: str) -> None:
+        self._say(text)
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+        share = f" {done / total:.0%}" if total else ""
+        self._bars.update(self._task, description=_escaped(text) + share, completed=done, total=total or None)
+
+
+def _leave(bars: "Bars", phase: str, seconds: float) -> None:
+    """A line that stays for work that is over."""
+    bars.console.print(f"[green]✓[/] {phase:<11} [dim]{seconds:.0f} s[/]", highlight=False)
 
 
 def _escaped(text: str) -> str:

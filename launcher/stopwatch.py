@@ -1,6 +1,8 @@
 """Times the phases of long work while they are shown."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from launcher.progress import Progress
 
@@ -24,6 +26,16 @@ class Stopwatch:
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None:
         self._progress.update(text, done, total)
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[Progress]:
+        """Its seconds count under its own name, beside those of the phases that go by meanwhile."""
+        begun = time.monotonic()
+        try:
+            with self._progress.beside(name) as shown:
+                yield shown
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - begun
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase so far, the running one included."""

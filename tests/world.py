@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -111,6 +112,10 @@ class Told:
         self.said.append(text)
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
+
+    def beside(self, name: str) -> AbstractContextManager[Progress]:
+        self.phases.append(name)
+        return nullcontext(self)
 
 
 def profiles(folder: Path, *names: str, context: int = 8192) -> tuple[Path]:

@@ -80,6 +80,8 @@ def run(world: World, name: str, *, version: str | None, accelerator: str | None
         resolving.ensure(world.home, engine, build, progress=world.progress, env=world.env)
         _refuse(build, environments.release_of(build), inventory, engine)
     there = found or installing.ensure(world.home, build, progress=world.progress, env=world.env)
+    if found is None:
+        installing.compile_all(there, progress=world.progress, env=world.env)
     return InstallResult(
         there=there,
         seconds=time.monotonic() - begun,
