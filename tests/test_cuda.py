@@ -1,8 +1,10 @@
 import pytest
 
-from launcher import cuda
+from launcher import cuda, words
 from launcher.cuda import has_code
 from launcher.engines import vllm
+from launcher.engines.base import Engine
+from launcher.engines.registry import ENGINES
 from launcher.release import Release
 from tests.machines_for_tests import machine
 
@@ -110,7 +112,12 @@ def test_what_the_launcher_ships_runs_on_every_gpu_since_turing(compute: tuple[i
     assert cuda.refusal("vllm", CUDA13, "580.65.06", machine(1, 24, compute=compute).gpus, vllm.LAST_FOR_CUDA) is None
 
 
-def test_every_older_cuda_that_is_recommended_has_a_known_driver_and_known_architectures() -> None:
-    for major in vllm.LAST_FOR_CUDA:
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
+def test_every_older_cuda_that_is_recommended_has_a_known_driver_and_known_architectures(engine: Engine) -> None:
+    assert engine.LAST_FOR_CUDA
+    for major, version in engine.LAST_FOR_CUDA.items():
+        assert version != engine.VERSION
         assert major in cuda.DRIVERS
-        assert any(version[0] == major for version in cuda.ARCHS["x86_64"])
+        assert any(known[0] == major for known in cuda.ARCHS["x86_64"])
+        # The hint that names it must be one that can be typed.
+        assert words.parser().parse_args(["engines", "install", engine.NAME, "--version", version]).version == version

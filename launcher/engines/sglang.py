@@ -37,10 +37,10 @@ _NOT_ON_CPU = (
 OVERRIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {CPU: ("torch==2.13.0+cpu", *(f"{name} ; sys_platform == 'never'" for name in _NOT_ON_CPU)), CUDA: ()}
 )
-# None is known: the versions before this one were not looked at.
-LAST_FOR_CUDA: Mapping[int, str] = MappingProxyType({})
-# Without the GPU's packages the server is imported through sglang_start.py alone.
-IMPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType({CPU: ("torch", "sglang"), CUDA: ("torch", "sglang", PROGRAM)})
+# By what its package pins: up to 0.5.10.post1 torch 2.9.1 and CUDA 12.8, from 0.5.11 on torch 2.11.0 and CUDA 13.0.
+LAST_FOR_CUDA: Mapping[int, str] = MappingProxyType({12: "0.5.10.post1"})
+# On a CPU `import sglang` asks for triton at once, for which only sglang_start.py stands in.
+IMPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType({CPU: ("torch", "transformers"), CUDA: ("torch", "sglang", PROGRAM)})
 # srt/environ.py; srt/layers/deep_gemm_wrapper/compile_utils.py; the compilers' as for vLLM.
 CACHES: Mapping[str, str] = MappingProxyType(
     {

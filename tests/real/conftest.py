@@ -24,7 +24,8 @@ class Machine:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LAUNCHER_", "HF_"))}
+        # pytest's own variable changes with each test, and a spare serves only what sees the variables that it was made with.
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LAUNCHER_", "HF_", "PYTEST_"))}
         # uv's cache stays where it is: fetching three gigabytes again would prove nothing.
         cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))
         return {**kept, "LAUNCHER_HOME": str(self.home), "HOME": str(self.user_home), "UV_CACHE_DIR": cache}

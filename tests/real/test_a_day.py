@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from launcher import history, ports, store
+from launcher.engines import vllm
+from launcher.environments import build_for, installed_size
 from launcher.home import Home
 from launcher.runners import spares
 from launcher.runners.base import Handle
@@ -167,6 +169,21 @@ def test_ps_and_wires_and_chat_see_it(machine: Machine, up: dict[str, Any]) -> N
     assert wires == {"openhands-profile": False, "openhands-toml": True}
     assert "Paris" in machine.json("chat", stdin="What is the capital of France?")["text"]
     assert any("KV cache size" in line for line in machine.json("logs", "smollm2-135m")["lines"])
+
+
+def test_its_environment_is_known_proven_and_not_removed(machine: Machine, up: dict[str, Any]) -> None:
+    rows = {row["name"]: row for row in machine.json("engines")}
+    mine = rows[f"vllm-{vllm.VERSION}-cpu"]
+    assert (mine["serves"], mine["taken"], mine["stale"], mine["broken"]) == ([up["model"]], True, False, "")
+    assert mine["torch"].endswith("+cpu")
+    # What the lock's first line says is what it really takes, within a tenth: a disk is checked against it.
+    shipped = installed_size(build_for(vllm, "cpu").lock)
+    assert abs(mine["size"] - shipped) < shipped / 10
+    checked = machine.json("engines", "check", mine["name"])
+    assert (checked["works"], checked["version"]) == (True, vllm.VERSION)
+    refused = machine.json("engines", "remove", mine["name"], code=1)
+    assert refused["error"]["message"] == f"{mine['name']} serves {up['model']}"
+    assert (machine.home / "caches" / mine["name"] / "vllm").is_dir()
 
 
 def test_a_second_up_says_that_it_is_up(machine: Machine, up: dict[str, Any]) -> None:
