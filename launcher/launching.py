@@ -5,6 +5,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from launcher import ports, probe, store
 from launcher.command import Command
@@ -25,6 +26,7 @@ from launcher.world import World
 # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
 SILENCE = 900.0
 GRACE = 15.0
+PORT_BACK = 5.0
 _LOOK = 0.1
 
 
@@ -97,6 +99,7 @@ def launch(what: Launch) -> Proven:
         store.see(what.home, proven)
     except BaseException as fault:
         what.runner.stop(handle, grace=GRACE)
+        _wait_for_port(what.site.port)
         detail = fault.message if isinstance(fault, LauncherError) else "the start was interrupted"
         state: State = "failed" if isinstance(fault, LauncherError) else "stopped"
         with suppress(LauncherError):
@@ -115,8 +118,16 @@ def stop(world: World, server: Server) -> bool:
         world.progress.phase("stop")
         world.progress.update(f"stopping {server.name}")
         world.runner.stop(server.handle, grace=GRACE)
+        _wait_for_port(urlsplit(server.base_url).port)
     store.see(world.home, replace(server, state="stopped", handle=None, detail="", since=time.time()))
     return running
+
+
+def _wait_for_port(port: int | None) -> None:
+    """The kernel closes an engine's sockets a moment after its end (seen with SGLang, which ends by a kill)."""
+    deadline = time.monotonic() + PORT_BACK
+    while port and not ports.is_free(port) and time.monotonic() < deadline:
+        time.sleep(_LOOK)
 
 
 def _rotate(log: Path) -> None:

@@ -48,6 +48,7 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
     progress.phase("environment")
     if found := weights.locate(home, _name(plan), kind):
         there = _environment(home, env, engines, plan, progress)
+        progress.phase("weights")
         return _prepared(home, there, found)
     python: Future[Path] = Future()
 

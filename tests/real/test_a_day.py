@@ -176,9 +176,9 @@ def test_its_environment_is_known_proven_and_not_removed(machine: Machine, up: d
     mine = rows[f"vllm-{vllm.VERSION}-cpu"]
     assert (mine["serves"], mine["taken"], mine["stale"], mine["broken"]) == ([up["model"]], True, False, "")
     assert mine["torch"].endswith("+cpu")
-    # What the lock's first line says is what it really takes, within a tenth: a disk is checked against it.
+    # A disk is checked against the lock's first line: what it takes once all is byte-compiled, which imports do bit by bit.
     shipped = installed_size(build_for(vllm, "cpu").lock)
-    assert abs(mine["size"] - shipped) < shipped / 10
+    assert 0.8 * shipped < mine["size"] < 1.05 * shipped
     checked = machine.json("engines", "check", mine["name"])
     assert (checked["works"], checked["version"]) == (True, vllm.VERSION)
     refused = machine.json("engines", "remove", mine["name"], code=1)
