@@ -71,6 +71,12 @@ def test_a_client_is_answered_with_the_key_and_not_without(up: dict[str, Any]) -
         openai.OpenAI(base_url=up["base_url"], api_key="sk-wrong", max_retries=0).models.list()
 
 
+@pytest.mark.usefixtures("up")
+def test_its_environment_passes_its_own_check(machine: Machine) -> None:
+    # `import sglang` alone fails there: the check must ask for what the build has.
+    machine.run("engines", "check", "sglang-0.5.23-cpu")
+
+
 def test_ps_says_which_engine_it_is(machine: Machine, up: dict[str, Any]) -> None:
     row = next(each for each in machine.json("ps") if each["name"] == up["model"])
     assert (row["engine"], row["state"], row["context"]) == ("sglang", "ready", 8192)
