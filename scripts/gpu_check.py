@@ -88,11 +88,12 @@ SHAPES = {CUDA: "16x2048x128256", CPU: "8x512x32000"}
 HEAD, HEADS_PER_KV, WINDOW = 64, 4, 32_768
 # The number of the word that ends an answer, and how few words make a vocabulary.
 END, FEWEST_WORDS = 0, 1_024
-# One more than the largest batch of any engine's options here would be split: the longest pass there is.
+# Words of a prompt that fills the longest pass: the adapters' BATCHED_TOKENS_LARGE and, on CPUs, CPU_PREFILL.
 PROMPT = {CUDA: 8_192, CPU: 2_048}
 # How long orphans are watched before they are ended too.
 ALONE = 10.0
 LOOK = 0.05
+# Not among the launcher's own ports, which begin at 8,400.
 FIRST_PORT = 8_600
 
 Value = int | float | str | None
@@ -393,7 +394,7 @@ class Visit:
             Figure("context", self._endpoint.context, "tokens", server.context),
             Figure("weights", told.weights, "bytes", memory.weights),
             Figure("KV cache", told.kv, "bytes", memory.kv),
-            Figure("KV cache", told.kv_tokens, "tokens", memory.kv_tokens),
+            Figure("KV tokens", told.kv_tokens, "tokens", memory.kv_tokens),
             Figure("besides, with the largest pass", told.overhead, "bytes", memory.overhead),
             # Without what the engine keeps free for its passes: nothing that a plan says is its like.
             Figure("held after the start, as the engine tells", told.peak, "bytes"),
@@ -717,6 +718,7 @@ def _health_words(each: Health) -> str:
 
 
 def _shown(row: Row) -> Iterator[str]:
+    figures = [figure for figure in row.figures if (figure.planned, figure.measured) != (None, None)]
     yield ""
     yield f"### {', '.join(filter(None, (row.environment, row.model, row.how)))}"
     yield ""
@@ -724,17 +726,17 @@ def _shown(row: Row) -> Iterator[str]:
         yield f"Left out: {row.skipped}."
     elif row.failure:
         yield f"**Failed** after {row.seconds:.1f} s: {row.failure}"
-    elif any(figure.planned is not None for figure in row.figures):
+    elif any(figure.planned is not None for figure in figures):
         first = "NVML" if row.part == "nvml" else "planned"
         yield f"| | {first} | measured | off |"
         yield "|---|---|---|---|"
-        for figure in row.figures:
+        for figure in figures:
             planned, measured = (_value(value, figure.unit) for value in (figure.planned, figure.measured))
             yield f"| {figure.name} | {planned} | {measured} | {_off(figure)} |"
     else:
         yield "| | |"
         yield "|---|---|"
-        for figure in row.figures:
+        for figure in figures:
             yield f"| {figure.name} | {_value(figure.measured, figure.unit)} |"
 
 
