@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -91,7 +91,7 @@ END, FEWEST_WORDS = 0, 1_024
 # Words of a prompt that fills the longest pass: the adapters' BATCHED_TOKENS_LARGE and, on CPUs, CPU_PREFILL.
 PROMPT = {CUDA: 8_192, CPU: 2_048}
 # How long orphans are watched before they are ended too.
-ALONE = 10.0
+ALONE = 5.0
 LOOK = 0.05
 # Not among the launcher's own ports, which begin at 8,400.
 FIRST_PORT = 8_600
@@ -232,6 +232,10 @@ SLEEPS: Mapping[str, tuple[Sleep, ...]] = {
 def main() -> int:
     """Look, measure part by part, and keep the report up to date after each step."""
     options = _options()
+    # As `cli` does: whatever ends us, an engine left behind would hold the GPU.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     out: Path = options.out.absolute()
     (out / "work").mkdir(parents=True, exist_ok=True)
     home, work = Home.find(os.environ), Home(out / "work")
@@ -249,7 +253,11 @@ def main() -> int:
         for place in (each for each in places if each.accelerator == CUDA):
             bench.attempt("nvml", place, "", "", partial(_seen_by_torch, place, inventory))
     if set(parts) - {"nvml"}:
-        _measure(bench, home, options.model, shape, parts)
+        try:
+            _measure(bench, home, options.model, shape, parts)
+        except KeyboardInterrupt:
+            print(f"interrupted; {out / 'report.md'} has what was done before", file=sys.stderr)
+            return 130
     bad = [row for row in bench.report.rows if row.failure]
     print(f"{out / 'report.md'}: {len(bench.report.rows)} steps, {len(bad)} failed")
     return 1 if bad else 0
@@ -327,16 +335,16 @@ def _plain(bench: Bench, place: Environment, model: Model, parts: AbstractSet[st
     """One start for all parts that need a plain server, and a second one with warm caches."""
     if not parts & {"start", "plan", "kill"}:
         return
-    visit = Visit(bench, place, model)
-    how = "caches empty" if visit.is_cold else "caches warm"
-    if bench.attempt("start", place, model.name, how, visit.start):
+    with Visit(bench, place, model) as visit:
+        how = "caches empty" if visit.is_cold else "caches warm"
+        if not bench.attempt("start", place, model.name, how, visit.start):
+            return
         for part, step in (("plan", visit.compare), ("kill", visit.kill)):
             if part in parts:
                 bench.attempt(part, place, model.name, "", step)
-        visit.stop()
-        if "start" in parts:
+    if "start" in parts:
+        with Visit(bench, place, model) as visit:
             bench.attempt("start", place, model.name, "again", visit.start)
-    visit.stop()
 
 
 def _sleeps(bench: Bench, place: Environment, model: Model) -> None:
@@ -345,9 +353,8 @@ def _sleeps(bench: Bench, place: Environment, model: Model) -> None:
         bench.attempt("sleep", place, "", "", lambda: "builds for CPUs have no such mode")
         return
     for sleep in SLEEPS[place.engine]:
-        visit = Visit(bench, place, model, sleep)
-        bench.attempt("sleep", place, model.name, sleep.how, visit.sleep)
-        visit.stop()
+        with Visit(bench, place, model, sleep) as visit:
+            bench.attempt("sleep", place, model.name, sleep.how, visit.sleep)
 
 
 class Visit:
@@ -447,7 +454,10 @@ class Visit:
             Figure("the same answer as before", "yes" if answer.text == self.proven.proof.text else "no", ""),
         ]
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """End it, if it was started, and wait for its memory; a fault is no reason to leave the rest out."""
         proven, self.proven = self.proven, None
         if proven and proven.server.handle:
