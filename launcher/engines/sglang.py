@@ -268,7 +268,7 @@ _PHASES = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"\] server_args=", "read the settings; starting the scheduler"),
-        (r"Init torch distributed begin", "starting the workers"),
+        (r"Init parallel begin", "starting the workers"),
         (r"Load weight begin", "loading the weights"),
         (r"Load weight end", "weights are loaded"),
         (r"KV Cache is allocated", "KV cache is ready; warming up"),

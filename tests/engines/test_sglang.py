@@ -277,6 +277,7 @@ def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remed
     ("line", "phase"),
     [
         ("[2026-11-23 01:09:20] server_args={'model_path': '/m'}", "read the settings; starting the scheduler"),
+        ("[2026-11-23 02:22:08] Init parallel begin.", "starting the workers"),
         ("[2026-11-23 01:09:24] Load weight begin. avail mem=21.17 GB", "loading the weights"),
         (
             "[2026-11-23 01:09:29] KV Cache is allocated. dtype: torch.float16, #tokens: 16384, K size: 0.18 GB",
