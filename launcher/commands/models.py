@@ -1,12 +1,12 @@
 """`launcher models`: what runs here now, what would if memory were freed, and what does not fit."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from launcher import catalogue, history, planner
 from launcher.deciding import smallest_machine
-from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
+from launcher.gpu import Gpu, GpuProcess, Inventory, holders, named
 from launcher.plan import DoesNotFit, Plan
 from launcher.profile import Profile
 from launcher.release import Releases
@@ -69,7 +69,7 @@ class ModelsResult:
 
 def run(world: World, inventory: Inventory) -> ModelsResult:
     """Plan every profile, on the machine as it is and with all of its memory."""
-    free = _freed(inventory)
+    free = inventory.freed()
     starts, releases = history.read(world.home), world.releases()
     profiles = catalogue.load_all(world.profiles).values()
     rows = [_row(world, profile, inventory, free, starts, releases) for profile in profiles]
@@ -86,30 +86,14 @@ def _row(
     again = free != inventory
     freed = planner.plan(profile, free, world.engines, starts=starts, releases=releases) if again else outcome
     if isinstance(freed, Plan):
-        return Row(outcome, freed=freed, holders=tuple(_holders(inventory, {gpu.index for gpu in freed.gpus})))
+        return Row(outcome, freed=freed, holders=tuple(holders(_now(inventory, freed))))
     return Row(outcome, needs=smallest_machine(world, profile))
 
 
-def _freed(inventory: Inventory) -> Inventory:
-    """The machine once every program that holds memory of a GPU, or of the host, is gone."""
-    ram = replace(inventory.ram, available=inventory.ram.total)
-    return replace(inventory, gpus=tuple(_freed_gpu(gpu) for gpu in inventory.gpus), ram=ram)
-
-
-def _freed_gpu(gpu: Gpu) -> Gpu:
-    held = sum(process.used for process in gpu.processes)
-    # Where the driver does not say how much a process holds, it may be all that is taken.
-    all_told = all(process.used for process in gpu.processes)
-    return replace(gpu, free=min(gpu.total, gpu.free + held) if all_told else gpu.total)
-
-
-def _holders(inventory: Inventory, indexes: set[int]) -> Iterator[GpuProcess]:
-    """Who holds memory of these GPUs, each process once, the greatest first."""
-    held: dict[int, GpuProcess] = {}
-    for process in (process for gpu in inventory.gpus if gpu.index in indexes for process in gpu.processes):
-        before = held.get(process.pid)
-        held[process.pid] = replace(process, used=process.used + before.used) if before else process
-    yield from sorted(held.values(), key=lambda process: -process.used)
+def _now(inventory: Inventory, freed: Plan) -> Iterator[Gpu]:
+    """The GPUs of a plan as they are now."""
+    indexes = {gpu.index for gpu in freed.gpus}
+    return (gpu for gpu in inventory.gpus if gpu.index in indexes)
 
 
 # -- shown --
@@ -156,14 +140,9 @@ def _here(row: Row) -> str:
     if isinstance(row.outcome, Plan):
         return _device(row.outcome)
     if row.freed:
-        names = [f"{each.name} (pid {each.pid}{_size(each)})" for each in row.holders]
-        return f"{_device(row.freed)}, once {', '.join(names) or 'other programs'} let go of memory"
+        return f"{_device(row.freed)}, once {named(row.holders) or 'other programs'} let go of memory"
     return row.outcome.missing.reason + (f"; fits on {row.needs}" if row.needs else "")
 
 
 def _device(plan: Plan) -> str:
     return f"{plan.variant.name} on {plan.devices}"
-
-
-def _size(process: GpuProcess) -> str:
-    return f", {process.used / GIB:.1f} GiB" if process.used else ""
