@@ -19,7 +19,18 @@ from launcher.server import ServerSpec
 from launcher.world import World
 
 # Machines that people have or rent, the smallest first: what an agent's model would need, if this one is too small for it.
-_LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB", "4xA100-80GB", "8xH100-80GB", "8xH200", "8xB300")
+_LADDER = (
+    "RTX-3090",
+    "RTX-5090",
+    "L40S",
+    "A100-80GB",
+    "RTX-PRO-6000",
+    "2xA100-80GB",
+    "4xA100-80GB",
+    "8xH100-80GB",
+    "8xH200",
+    "8xB300",
+)
 # What `up` without a name chooses among, of the shipped ones: the largest that gives an agent its window. OpenHands' own
 # coders, open ones for the cards between, and the model that needs neither a hub nor a GPU. The largest of all profiles would
 # be one that nobody asked for: hundreds of gigabytes on a large machine.

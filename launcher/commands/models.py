@@ -1,5 +1,6 @@
 """`launcher models`: what runs here now, what would if memory were freed, and what does not fit."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ Group = Literal["now", "if_freed", "does_not_fit"]
 _HEADINGS: dict[Group, tuple[str, str]] = {
     "now": ("Runs now", "green"),
     "if_freed": ("Would run if memory were freed", "yellow"),
-    "does_not_fit": ("Does not fit", "red"),
+    "does_not_fit": ("Does not fit (`launcher plan NAME` says why)", "red"),
 }
 
 
@@ -126,13 +127,15 @@ def _table(rows: list[Row], width: int) -> "Table":
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("NAME", no_wrap=True, min_width=width)
-    for header in ("PARAMETERS", "RUNS", "CONTEXT"):
-        table.add_column(header)
+    table.add_column("PARAMETERS", justify="right", no_wrap=True)
+    fits = rows[0].group != "does_not_fit"
+    for header in ("CONTEXT", "RUNS") if fits else ("FITS ON",):
+        table.add_column(header, justify="right" if header == "CONTEXT" else "left")
     for row in rows:
         plan = row.outcome if isinstance(row.outcome, Plan) else row.freed
-        context = f"{plan.context:,}" if plan else "-"
-        parameters = f"{row.profile.architecture.parameters / 1e9:.1f} B"
-        table.add_row(row.profile.name, parameters, _here(row), context)
+        context = (f"{plan.context:,}",) if plan else ()
+        parameters = f"{row.profile.architecture.parameters / 1e9:,.1f} B"
+        table.add_row(row.profile.name, parameters, *context, _here(row))
     return table
 
 
@@ -141,8 +144,12 @@ def _here(row: Row) -> str:
         return _device(row.outcome)
     if row.freed:
         return f"{_device(row.freed)}, once {named(row.holders) or 'other programs'} let go of memory"
-    return row.outcome.missing.reason + (f"; fits on {row.needs}" if row.needs else "")
+    return row.needs or row.outcome.missing.reason
 
 
 def _device(plan: Plan) -> str:
-    return f"{plan.variant.name} on {plan.devices}"
+    """The makers' words are left out: one line a model."""
+    return f"{plan.variant.name} on {_MAKERS_WORDS.sub('', plan.devices)}"
+
+
+_MAKERS_WORDS = re.compile(r"NVIDIA |GeForce |Tesla | Blackwell \w+ Edition| Generation")
