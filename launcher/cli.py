@@ -415,7 +415,7 @@ def _folders() -> tuple[Home, Path, Path]:
 def _inventory(on: str | None) -> "Inventory":
     from launcher import host, machines
 
-    return machines.inventory_on(on) if on else host.inventory(os.environ)
+    return host.inventory(os.environ) if on is None else machines.inventory_on(on)
 
 
 def _spec(typed: argparse.Namespace) -> "ServerSpec":

@@ -10,16 +10,27 @@ from launcher.command import Command
 from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
-from launcher.gpu import Inventory
+from launcher.gpu import Inventory, holders, named
 from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
-from launcher.profile import CPU, Profile, Variant
+from launcher.profile import Profile, Variant
 from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.server import ServerSpec
 from launcher.world import World
 
 # Machines that people have or rent, the smallest first: what an agent's model would need, if this one is too small for it.
-_LADDER = ("RTX-3090", "RTX-5090", "L40S", "A100-80GB", "2xA100-80GB", "4xA100-80GB", "8xH100-80GB", "8xH200", "8xB300")
+_LADDER = (
+    "RTX-3090",
+    "RTX-5090",
+    "L40S",
+    "A100-80GB",
+    "RTX-PRO-6000",
+    "2xA100-80GB",
+    "4xA100-80GB",
+    "8xH100-80GB",
+    "8xH200",
+    "8xB300",
+)
 # What `up` without a name chooses among, of the shipped ones: the largest that gives an agent its window. OpenHands' own
 # coders, open ones for the cards between, and the model that needs neither a hub nor a GPU. The largest of all profiles would
 # be one that nobody asked for: hundreds of gigabytes on a large machine.
@@ -139,7 +150,7 @@ def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
     return engine.command(plan, site).keeping(engine.CACHES, expected.caches)
 
 
-def refusal(outcome: DoesNotFit) -> LauncherError:
+def refusal(world: World, spec: ServerSpec, inventory: Inventory, outcome: DoesNotFit) -> LauncherError:
     """A plan that does not exist, as the error of a verb that needs one."""
     by_reason: dict[str, dict[str, list[str]]] = {}
     for each in outcome.rejections:
@@ -149,7 +160,9 @@ def refusal(outcome: DoesNotFit) -> LauncherError:
         f"{', '.join(_named(variant, lost, of=len(engines)) for variant, lost in by_variant.items())}: {reason}"
         for reason, by_variant in by_reason.items()
     )
-    return LauncherError(f"{outcome.profile.name} cannot run here: {reasons}", hint=what_would_do(outcome))
+    return LauncherError(
+        f"{outcome.profile.name} cannot run here: {reasons}", hint=what_would_do(world, spec, inventory, outcome)
+    )
 
 
 def _named(variant: str, lost: list[str], *, of: int) -> str:
@@ -157,12 +170,19 @@ def _named(variant: str, lost: list[str], *, of: int) -> str:
     return variant if len(lost) == of else f"{variant} on {', '.join(lost)}"
 
 
-def what_would_do(outcome: DoesNotFit) -> str:
-    """What a person can do about a plan that does not exist."""
-    if CPU in outcome.profile.runs_on:
-        return "free some memory, or ask for less with --context; `launcher models` lists what runs here"
-    model = outcome.profile.origin or outcome.profile.name
-    return f"`launcher plan {model} --on 2xA100-80GB` shows what it takes; `launcher models` what runs here"
+def what_would_do(world: World, spec: ServerSpec, inventory: Inventory, outcome: DoesNotFit) -> str:
+    """What a person can do about a plan that does not exist: ask for less, free memory, or take another machine."""
+    profile = outcome.profile
+    unasked = planner.plan(profile, inventory, world.engines, releases=world.releases())
+    if isinstance(unasked, Plan) and spec != ServerSpec(model=spec.model, origin=spec.origin):
+        what = f"{unasked.variant.name} on {unasked.devices} with {unasked.context:,} tokens of context"
+        return f"without these options it would be {what}"
+    if isinstance(planner.plan(profile, inventory.freed(), world.engines, releases=world.releases()), Plan):
+        return f"it would run once {named(holders(inventory.gpus)) or 'other programs'} let go of memory"
+    here = "`launcher models` lists what runs here"
+    if machine := smallest_machine(world, profile):
+        return f"it fits on {machine}: `launcher plan {profile.origin or profile.name} --on {machine}`; {here}"
+    return here
 
 
 def smallest_machine(world: World, profile: Profile) -> str | None:

@@ -154,9 +154,10 @@ def _planned(world: World, inventory: Inventory) -> tuple[Finding | Plan, ...]:
     """What `launcher up` would do now, as the plan and as a finding."""
 
     def plan() -> Iterator[Finding]:
-        outcome = decide(world, ServerSpec(model=""), inventory)
+        wanted = ServerSpec(model="")
+        outcome = decide(world, wanted, inventory)
         if not isinstance(outcome, Plan):
-            raise refusal(outcome)
+            raise refusal(world, wanted, inventory, outcome)
         made.append(outcome)
         what = f"{outcome.profile.name} ({outcome.variant.name}) on {outcome.devices}"
         yield passes("plan", f"`launcher up` would serve {what} with {outcome.context:,} tokens of context")

@@ -125,7 +125,9 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
     ranks = []
     for stage in stages:
         weights = _weights(candidate, layout.tensor, stage)
-        budget = candidate.engine.gpu_budget(architecture, tightest, weights=weights, tensor=layout.tensor)
+        budget = candidate.engine.gpu_budget(
+            architecture, tightest, weights=weights, tensor=layout.tensor, share=wish.memory_share
+        )
         if stage:
             # Stages talk through NCCL too, which a lone GPU does without.
             budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))

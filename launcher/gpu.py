@@ -1,6 +1,6 @@
 """What a machine has: its GPUs, its CPU and its memory, as plain values. All sizes are bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -108,6 +108,11 @@ class Inventory:
         """The same machine with only these GPUs."""
         return replace(self, gpus=tuple(gpu for gpu in self.gpus if gpu.index in indexes))
 
+    def freed(self) -> "Inventory":
+        """The machine once every program that holds memory of a GPU, or of the host, is gone."""
+        ram = replace(self.ram, available=self.ram.total)
+        return replace(self, gpus=tuple(_freed(gpu) for gpu in self.gpus), ram=ram)
+
     def without(self, pids: AbstractSet[int], ram: int = 0, claims: Mapping[int, int] = MappingProxyType({})) -> "Inventory":
         """The same machine once these processes are gone: their GPU memory, and `ram` bytes of host memory, are free again.
 
@@ -120,3 +125,28 @@ class Inventory:
             gpus.append(replace(gpu, free=free, processes=tuple(p for p in gpu.processes if p.pid not in pids)))
         memory = replace(self.ram, available=min(self.ram.total, self.ram.available + ram))
         return replace(self, gpus=tuple(gpus), ram=memory)
+
+
+def holders(gpus: Iterable[Gpu]) -> list[GpuProcess]:
+    """Who holds memory of these GPUs, each process once, the greatest first."""
+    held: dict[int, GpuProcess] = {}
+    for process in (process for gpu in gpus for process in gpu.processes):
+        before = held.get(process.pid)
+        held[process.pid] = replace(process, used=process.used + before.used) if before else process
+    return sorted(held.values(), key=lambda process: -process.used)
+
+
+def named(processes: Iterable[GpuProcess]) -> str:
+    """Processes for a person: `python (pid 77, 11.0 GiB), Xorg (pid 812)`."""
+    return ", ".join(f"{each.name} (pid {each.pid}{_size(each)})" for each in processes)
+
+
+def _size(process: GpuProcess) -> str:
+    return f", {process.used / GIB:.1f} GiB" if process.used else ""
+
+
+def _freed(gpu: Gpu) -> Gpu:
+    held = sum(process.used for process in gpu.processes)
+    # Where the driver does not say how much a process holds, it may be all that is taken.
+    all_told = all(process.used for process in gpu.processes)
+    return replace(gpu, free=min(gpu.total, gpu.free + held) if all_told else gpu.total)

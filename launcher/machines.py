@@ -69,6 +69,10 @@ CARDS = {
     "GB10": Card("NVIDIA GB10", 119.63, (12, 1), taken=SYSTEM, arch="aarch64", unified=True),
 }
 
+SIZE = re.compile(r"-\d+GB$")
+# Meant only where the size is said: the other one is what the name alone is taken for.
+UNUSUAL = frozenset({"v10032gb"})
+
 # A card that nobody named is taken for an Ampere: the oldest that runs bf16, and nothing of what came later.
 UNKNOWN_COMPUTE = (8, 0)
 
@@ -118,7 +122,7 @@ def _card(name: str, size: float) -> Card:
         return CARDS[matches[0]]
     if matches:
         raise LauncherError(f"{name} comes in several sizes", hint=f"say which: {' or '.join(matches)}")
-    closest = difflib.get_close_matches(_plain(name), [_plain(key) for key in CARDS], n=1, cutoff=0.5)
+    closest = difflib.get_close_matches(_plain(name), [_plain(key) for key in CARDS], n=1, cutoff=0.65)
     meant = [key for key in CARDS if _plain(key) in closest]
     hint = f"did you mean {meant[0]}? " if meant else ""
     raise LauncherError(f"unknown GPU {name!r}", hint=f"{hint}Known: {', '.join(CARDS)}; {EXAMPLES}")
@@ -126,9 +130,14 @@ def _card(name: str, size: float) -> Card:
 
 def _matches(name: str) -> list[str]:
     """The cards that `name` can mean: exactly one by its full name, or all sizes of it."""
-    wanted = _plain(name)
-    exact = [key for key, card in CARDS.items() if wanted in {_plain(key), _plain(card.name)}]
-    return exact or [key for key in CARDS if wanted == _plain(re.sub(r"-\d+GB$", "", key))]
+    wanted = _words(name)
+    exact = [key for key, card in CARDS.items() if wanted in (_words(key), _words(card.name))]
+    return exact or [key for key in CARDS if wanted == _words(SIZE.sub("", key)) and _plain(key) not in UNUSUAL]
+
+
+def _words(name: str) -> list[str]:
+    """Its words and numbers, in any order: `RTX 6000 Pro` is the RTX PRO 6000."""
+    return sorted(re.findall(r"\d+|[a-z]+", _plain(name)))
 
 
 def _plain(name: str) -> str:

@@ -25,6 +25,7 @@ def read(weights: HubWeights | LocalWeights, *, progress: Progress, env: Mapping
             return Facts(weights, _texts(weights.path), local_model.sizes(weights.path), today)
         except OSError as error:
             raise LauncherError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from None
+    progress.phase("model")
     progress.update(f"asking the hub about {weights.repo}")
     told = _ask(weights, env)
     return Facts(weights, _texts(Path(told["folder"])), told["sizes"], today)

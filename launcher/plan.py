@@ -1,6 +1,8 @@
 """The outcome of planning: a variant on exact devices, or the reasons why there is none."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from launcher.gpu import Gpu
 from launcher.profile import CPU, CUDA, Profile, Variant
@@ -76,6 +78,20 @@ class Rejection:
     variant: str
     engine: str
     reason: str
+
+
+def by_reason(rejections: Iterable[Rejection]) -> dict[str, str]:
+    """Who was not taken, by the reason why: `{"less precise than bf16": "fp8, awq on vllm and sglang"}`."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for each in rejections:
+        reasons.setdefault(each.reason, {}).setdefault(each.variant, []).append(each.engine)
+    return {reason: ", ".join(_together(engines_of)) for reason, engines_of in reasons.items()}
+
+
+def _together(engines_of: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Variants beside one another with the engines that they share."""
+    for engines, variants in groupby(engines_of, key=lambda variant: engines_of[variant]):
+        yield f"{', '.join(variants)} on {' and '.join(engines)}"
 
 
 @dataclass(frozen=True, slots=True)

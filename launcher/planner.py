@@ -16,7 +16,7 @@ from launcher import cuda
 from launcher.engines.base import Engine
 from launcher.fitting import AGENT_CONTEXT, SESSIONS, SIXTEEN_BIT, Candidate, Layout, on_cpu, on_gpus
 from launcher.gpu import Gpu, Inventory
-from launcher.plan import DoesNotFit, Plan, Rejection, Wish
+from launcher.plan import DoesNotFit, Plan, Rejection, Wish, by_reason
 from launcher.profile import CPU, CUDA, Profile
 from launcher.release import Releases
 from launcher.starts import Start
@@ -99,7 +99,7 @@ def _chosen(profile: Profile, made: list[tuple[Candidate, Plan]], wish: Wish) ->
 def _lost(plan: Plan, chosen: tuple[Candidate, Plan] | None, profile: Profile, wish: Wish) -> str:
     """Why a plan was not taken: it gives too little, or another gives more."""
     if plan.context < _goal(profile, wish):
-        return _too_small(plan, _goal(profile, wish))
+        return _too_small(plan, _goal(profile, wish), wish)
     if not _suits(plan, profile, wish):
         return f"room for {plan.sessions:.1f} sessions of {plan.context:,} tokens (--variant {plan.variant.name} takes it so)"
     taken = chosen[1] if chosen else plan
@@ -257,17 +257,15 @@ def _layouts(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
     return iter(sorted(layouts, key=lambda layout: sum(gpu.free for gpu in layout.gpus)))
 
 
-def _too_small(plan: Plan, goal: int) -> str:
+def _too_small(plan: Plan, goal: int, wish: Wish) -> str:
     why = "it has" if goal == plan.profile.context_max else "an agent works well from"
-    return f"only {plan.context:,} tokens of context fit; {why} {goal:,} (--context {plan.context} takes it as it is)"
+    each = f" for each of {wish.sessions} sessions" if wish.sessions and wish.sessions > 1 else ""
+    return f"only {plan.context:,} tokens of context fit{each}; {why} {goal:,} (--context {plan.context} takes it as it is)"
 
 
 def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
-    notes = [
-        f"{each.variant} on {each.engine}: {each.reason}"
-        for each in rejections
-        if (each.variant, each.engine) != (plan.variant.name, plan.engine)
-    ]
+    lost = [each for each in rejections if (each.variant, each.engine) != (plan.variant.name, plan.engine)]
+    notes = [f"{who}: {reason}" for reason, who in by_reason(lost).items()]
     notes += plan.notes
     if plan.profile.architecture.generic:
         notes.append("its model_type is not known: its memory is counted by the generic rule for decoders")

@@ -40,7 +40,7 @@ def plan_now(world: World, spec: ServerSpec, running: Server | None) -> Plan:
     outcome = decide(world, spec, inventory)
     if isinstance(outcome, Plan):
         return outcome
-    raise refusal(outcome)
+    raise refusal(world, spec, inventory, outcome)
 
 
 def serve(

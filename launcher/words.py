@@ -175,7 +175,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensor", type=size, metavar="N", help="split each layer over N GPUs")
     parser.add_argument("--pipeline", type=size, metavar="N", help="split the layers over N groups of GPUs, one after another")
     parser.add_argument("--sessions", type=_number(1, 1024), metavar="N", help="sequences of the context that must fit (2)")
-    parser.add_argument("--memory-share", type=_share, metavar="0.9", help="take no more than this share of each GPU")
+    parser.add_argument("--memory-share", type=_share, metavar="0.9", help="the share of each GPU that may be taken")
     parser.add_argument("--kv-dtype", choices=("fp8",), metavar="fp8", help="keep the KV cache in 8 bits: twice the tokens")
 
 

@@ -76,7 +76,10 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
         ),
         pytest.param(["up", "openhands-lm-32b"], NO_GPU, "--on", id="a model that needs a GPU"),
         pytest.param(["up", "--gpus", "7"], "there is no GPU 7", "launcher gpus", id="a GPU that is not there"),
-        pytest.param(["up", "--context", "16k"], "context ends at 8,192", "launcher models", id="a context beyond the model's"),
+        pytest.param(
+            ["up", "--context", "16k"], "context ends at 8,192", "with 8,192 tokens", id="a context beyond the model's"
+        ),
+        pytest.param(["plan", "--on", ""], "cannot understand the machine ''", "2xA100-80GB", id="a machine without a name"),
         pytest.param(["plan", "--on", "2xH999"], "unknown GPU 'H999'", "H100", id="a machine that nobody has"),
         pytest.param(["down", "tiny"], "tiny was never started here", "nothing was started", id="stopping what never ran"),
         pytest.param(["logs"], "nothing was started yet", "launcher up", id="a log where there is none"),

@@ -210,6 +210,15 @@ def test_a_share_of_the_memory_is_not_exceeded() -> None:
     assert (plan.variant.name, plan.memory.claim <= 0.5 * gpu.total) == ("mxfp4", True)
 
 
+def test_a_larger_share_than_the_engines_own_is_taken_as_far_as_it_is_free() -> None:
+    # vLLM's own is 0.92 (config/cache.py); gpt-oss 120B on one H100 is published with 0.95 (vllm-project/vllm, issue 27508).
+    gpu = machine(1, 79.18).gpus[0]
+    usual, larger, all_of_it = (planned(machine(1, 79.18), Wish(memory_share=share)) for share in (None, 0.95, 1))
+    assert [round(each.memory.claim / gpu.total, 2) for each in (usual, larger)] == [0.92, 0.95]
+    assert usual.context < larger.context < all_of_it.context
+    assert all_of_it.memory.claim < gpu.free
+
+
 def test_the_context_is_what_all_sessions_can_have() -> None:
     contexts = {sessions: planned(machine(2, 79.25), Wish(sessions=sessions)).context for sessions in (None, 2, 4, 8)}
     tokens = planned(machine(2, 79.25)).memory.kv_tokens

@@ -4,7 +4,10 @@ import tomllib
 
 import pytest
 
-from launcher import catalogue, memory
+from launcher import catalogue, memory, planner
+from launcher.engines.registry import ENGINES
+from launcher.machines import inventory_on
+from launcher.plan import Plan
 from launcher.profile import Profile
 
 PROFILES = catalogue.load_all([catalogue.shipped()])
@@ -250,6 +253,25 @@ def test_a_variant_takes_the_memory_that_its_files_do(name: str, variant: str, g
     (made,) = [each for each in profile.variants if each.name == variant]
     taken = memory.weights(profile.architecture, made.quantisation or made.precision, 1)
     assert taken / 1e9 == pytest.approx(gigabytes, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "machine"),
+    [
+        # By Marlin: vLLM in kernels/linear/nvfp4/marlin.py and fused_moe/oracle/nvfp4.py; SGLang in fp4_utils.py and (experts)
+        # in modelopt_quant.py.
+        pytest.param("gemma-4-26b-a4b", "RTX-4090", id="a card with 24 GB"),
+        pytest.param("nemotron-3-nano-30b-a3b", "RTX-4090", id="a hybrid on one"),
+        pytest.param("nemotron-3-super-120b-a12b", "H100-80GB", id="120 billion parameters on a Hopper"),
+        pytest.param("nemotron-3-ultra-550b-a55b", "8xH100-80GB", id="550 billion on eight"),
+        pytest.param("deepseek-v3.1", "8xH100-80GB", id="latents on eight"),
+    ],
+)
+def test_nvfp4_is_planned_on_gpus_that_have_no_units_for_it(name: str, machine: str) -> None:
+    # Both engines keep the weights in four bits and compute in sixteen.
+    outcome = planner.plan(PROFILES[name], inventory_on(machine), ENGINES)
+    assert isinstance(outcome, Plan)
+    assert outcome.variant.precision == "nvfp4"
 
 
 def test_deepseek_v4_has_its_experts_in_four_bits() -> None:

@@ -48,8 +48,10 @@ class StubEngine:
     COMPUTE: tuple[int, int] = (7, 5)
     FAULTS: tuple[Fault, ...] = vllm.FAULTS
 
-    def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
-        return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor)
+    def gpu_budget(
+        self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int, share: float | None = None
+    ) -> Budget:
+        return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor, share=share)
 
     def kv_tokens(
         self,

@@ -1,12 +1,13 @@
 """`launcher models`: what runs here now, what would if memory were freed, and what does not fit."""
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from launcher import catalogue, history, planner
 from launcher.deciding import smallest_machine
-from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
+from launcher.gpu import Gpu, GpuProcess, Inventory, holders, named
 from launcher.plan import DoesNotFit, Plan
 from launcher.profile import Profile
 from launcher.release import Releases
@@ -21,7 +22,7 @@ Group = Literal["now", "if_freed", "does_not_fit"]
 _HEADINGS: dict[Group, tuple[str, str]] = {
     "now": ("Runs now", "green"),
     "if_freed": ("Would run if memory were freed", "yellow"),
-    "does_not_fit": ("Does not fit", "red"),
+    "does_not_fit": ("Does not fit (`launcher plan NAME` says why)", "red"),
 }
 
 
@@ -69,7 +70,7 @@ class ModelsResult:
 
 def run(world: World, inventory: Inventory) -> ModelsResult:
     """Plan every profile, on the machine as it is and with all of its memory."""
-    free = _freed(inventory)
+    free = inventory.freed()
     starts, releases = history.read(world.home), world.releases()
     profiles = catalogue.load_all(world.profiles).values()
     rows = [_row(world, profile, inventory, free, starts, releases) for profile in profiles]
@@ -86,30 +87,14 @@ def _row(
     again = free != inventory
     freed = planner.plan(profile, free, world.engines, starts=starts, releases=releases) if again else outcome
     if isinstance(freed, Plan):
-        return Row(outcome, freed=freed, holders=tuple(_holders(inventory, {gpu.index for gpu in freed.gpus})))
+        return Row(outcome, freed=freed, holders=tuple(holders(_now(inventory, freed))))
     return Row(outcome, needs=smallest_machine(world, profile))
 
 
-def _freed(inventory: Inventory) -> Inventory:
-    """The machine once every program that holds memory of a GPU, or of the host, is gone."""
-    ram = replace(inventory.ram, available=inventory.ram.total)
-    return replace(inventory, gpus=tuple(_freed_gpu(gpu) for gpu in inventory.gpus), ram=ram)
-
-
-def _freed_gpu(gpu: Gpu) -> Gpu:
-    held = sum(process.used for process in gpu.processes)
-    # Where the driver does not say how much a process holds, it may be all that is taken.
-    all_told = all(process.used for process in gpu.processes)
-    return replace(gpu, free=min(gpu.total, gpu.free + held) if all_told else gpu.total)
-
-
-def _holders(inventory: Inventory, indexes: set[int]) -> Iterator[GpuProcess]:
-    """Who holds memory of these GPUs, each process once, the greatest first."""
-    held: dict[int, GpuProcess] = {}
-    for process in (process for gpu in inventory.gpus if gpu.index in indexes for process in gpu.processes):
-        before = held.get(process.pid)
-        held[process.pid] = replace(process, used=process.used + before.used) if before else process
-    yield from sorted(held.values(), key=lambda process: -process.used)
+def _now(inventory: Inventory, freed: Plan) -> Iterator[Gpu]:
+    """The GPUs of a plan as they are now."""
+    indexes = {gpu.index for gpu in freed.gpus}
+    return (gpu for gpu in inventory.gpus if gpu.index in indexes)
 
 
 # -- shown --
@@ -142,13 +127,15 @@ def _table(rows: list[Row], width: int) -> "Table":
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("NAME", no_wrap=True, min_width=width)
-    for header in ("PARAMETERS", "RUNS", "CONTEXT"):
-        table.add_column(header)
+    table.add_column("PARAMETERS", justify="right", no_wrap=True)
+    fits = rows[0].group != "does_not_fit"
+    for header in ("CONTEXT", "RUNS") if fits else ("FITS ON",):
+        table.add_column(header, justify="right" if header == "CONTEXT" else "left")
     for row in rows:
         plan = row.outcome if isinstance(row.outcome, Plan) else row.freed
-        context = f"{plan.context:,}" if plan else "-"
-        parameters = f"{row.profile.architecture.parameters / 1e9:.1f} B"
-        table.add_row(row.profile.name, parameters, _here(row), context)
+        context = (f"{plan.context:,}",) if plan else ()
+        parameters = f"{row.profile.architecture.parameters / 1e9:,.1f} B"
+        table.add_row(row.profile.name, parameters, *context, _here(row))
     return table
 
 
@@ -156,14 +143,13 @@ def _here(row: Row) -> str:
     if isinstance(row.outcome, Plan):
         return _device(row.outcome)
     if row.freed:
-        names = [f"{each.name} (pid {each.pid}{_size(each)})" for each in row.holders]
-        return f"{_device(row.freed)}, once {', '.join(names) or 'other programs'} let go of memory"
-    return row.outcome.missing.reason + (f"; fits on {row.needs}" if row.needs else "")
+        return f"{_device(row.freed)}, once {named(row.holders) or 'other programs'} let go of memory"
+    return row.needs or row.outcome.missing.reason
 
 
 def _device(plan: Plan) -> str:
-    return f"{plan.variant.name} on {plan.devices}"
+    """The makers' words are left out: one line a model."""
+    return f"{plan.variant.name} on {_MAKERS_WORDS.sub('', plan.devices)}"
 
 
-def _size(process: GpuProcess) -> str:
-    return f", {process.used / GIB:.1f} GiB" if process.used else ""
+_MAKERS_WORDS = re.compile(r"NVIDIA |GeForce |Tesla | Blackwell \w+ Edition| Generation")

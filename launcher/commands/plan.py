@@ -5,22 +5,24 @@ from typing import TYPE_CHECKING
 
 from launcher.command import Command
 from launcher.deciding import command_of, decide, what_would_do
-from launcher.gpu import GIB, Inventory
-from launcher.plan import DoesNotFit, Plan
+from launcher.gpu import GIB, Inventory, holders, named
+from launcher.plan import DoesNotFit, Memory, Plan, by_reason
 from launcher.results import copied
 from launcher.server import ServerSpec
 from launcher.world import World
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """A plan and the command it leads to, or the reasons why there is none."""
+    """A plan and the command it leads to, or the reasons why there is none, and what would do."""
 
     outcome: Plan | DoesNotFit
     command: Command | None = None
+    hint: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -29,7 +31,7 @@ class PlanResult:
     def json(self) -> object:
         if isinstance(self.outcome, DoesNotFit):
             rejections = [{"variant": r.variant, "engine": r.engine, "reason": r.reason} for r in self.outcome.rejections]
-            return {"fits": False, "model": self.outcome.profile.name, "rejections": rejections}
+            return {"fits": False, "model": self.outcome.profile.name, "rejections": rejections, "hint": self.hint}
         plan, memory = self.outcome, self.outcome.memory
         return {
             "fits": True,
@@ -55,7 +57,7 @@ class PlanResult:
 
     def text(self) -> "RenderableType":
         if isinstance(self.outcome, DoesNotFit):
-            return _refused(self.outcome)
+            return _refused(self.outcome, self.hint)
         return _picture(self.outcome, self.command)
 
 
@@ -63,19 +65,22 @@ def run(world: World, spec: ServerSpec, inventory: Inventory) -> PlanResult:
     """Plan, and show the command that the plan leads to; nothing is touched."""
     outcome = decide(world, spec, inventory)
     if isinstance(outcome, DoesNotFit):
-        return PlanResult(outcome)
+        return PlanResult(outcome, hint=what_would_do(world, spec, inventory, outcome))
     return PlanResult(outcome, command_of(world, outcome))
 
 
-def _refused(outcome: DoesNotFit) -> "RenderableType":
+def _refused(outcome: DoesNotFit, hint: str) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    heading, reasons = f"{outcome.profile.name} does not fit", by_reason(outcome.rejections)
+    if len(reasons) == 1:
+        return Group(Text.assemble((heading, "bold red"), f": {', '.join(reasons)}"), Text(f"hint:  {hint}"))
     table = Table(box=None, padding=(0, 2), show_header=False)
-    for each in outcome.rejections:
-        table.add_row(Text(each.variant, "bold"), each.engine, each.reason)
-    return Group(Text(f"{outcome.profile.name} does not fit", "bold red"), table, Text(f"hint:  {what_would_do(outcome)}"))
+    for reason, who in reasons.items():
+        table.add_row(Text(who, "bold"), reason)
+    return Group(Text(heading, "bold red"), table, Text(f"hint:  {hint}"))
 
 
 def _picture(plan: Plan, command: Command | None) -> "RenderableType":
@@ -91,7 +96,10 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     facts.add_row("variant", plan.variant.name)
     facts.add_row("engine", plan.engine)
     facts.add_row("runs on", devices)
-    facts.add_row("context", f"{plan.context:,} tokens; the memory holds {plan.sessions:.1f} such conversations at once")
+    facts.add_row(
+        "context",
+        f"{plan.context:,} tokens; {plan.memory.kv_tokens:,} in memory: {plan.sessions:.1f} such conversations at once",
+    )
     facts.add_row("KV type", plan.kv_dtype)
     for note in plan.notes:
         facts.add_row("note", note)
@@ -102,24 +110,38 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
 
 
 def _bars(plan: Plan) -> "list[RenderableType]":
-    """What each device holds: one bar a GPU, against all that it has."""
+    """What each device holds: one bar a GPU, against all that it has. Each part has a glyph, since not all see colours."""
     from rich.table import Table
     from rich.text import Text
 
-    width = 40
     memory = plan.memory
-    rows = [(f"GPU {gpu.index}", gpu.total, gpu.total - gpu.free) for gpu in plan.gpus] or [("memory", memory.claim, 0)]
+    used = memory.weights + memory.overhead + memory.kv
+    rows = [(f"GPU {gpu.index}", gpu.total, gpu.total - gpu.free) for gpu in plan.gpus] or [("memory", used, 0)]
     table = Table.grid(padding=(0, 1))
     for label, total, others in rows:
-        parts = [(memory.weights, "blue"), (memory.overhead, "magenta"), (memory.kv, "green"), (others, "red")]
-        bar = Text()
-        for size, colour in parts:
-            bar.append("█" * round(width * size / total), colour)
-        bar.append("░" * max(0, width - len(bar.plain)), "dim")
-        table.add_row(label, bar, Text(f"{total / GIB:.1f} GiB", "dim"))
-    legend = Text.assemble(
-        "each: " if len(rows) > 1 else "", ("█", "blue"), f" weights {memory.weights / GIB:.1f}  ",
-        ("█", "magenta"), f" engine {memory.overhead / GIB:.1f}  ",
-        ("█", "green"), f" KV cache {memory.kv / GIB:.1f} GiB = {memory.kv_tokens:,} tokens",
-    )  # fmt: skip
-    return [table, legend]
+        left = f", {max(0, total - used - others) / GIB:.1f} free" if plan.gpus else ""
+        table.add_row(label, _bar(memory, others, total), Text(f"{total / GIB:.1f} GiB{left}", "dim"))
+    legend = Text("in GiB on each: " if len(rows) > 1 else "in GiB: ", "dim")
+    for (glyph, colour, what), size in zip(_PARTS, (memory.weights, memory.overhead, memory.kv), strict=False):
+        legend.append(glyph, colour).append(f" {what} {size / GIB:.1f}  ")
+    if plan.gpus:
+        glyph, colour, what = _PARTS[-1]
+        held = max(gpu.total - gpu.free for gpu in plan.gpus)
+        legend.append(glyph, colour).append(f" {what} {held / GIB:.1f}")
+    who = holders(plan.gpus)
+    return [table, legend, *([Text(f"others: {named(who)}")] if who else [])]
+
+
+_WIDTH = 40
+_PARTS = (("█", "blue", "weights"), ("▓", "magenta", "engine"), ("▒", "green", "KV cache"), ("▚", "red", "others"))
+
+
+def _bar(memory: Memory, others: int, total: int) -> "Text":
+    """Parts end where their sum does, so that rounding each makes no bar longer than the device."""
+    from rich.text import Text
+
+    bar, end = Text(), 0
+    for (glyph, colour, _), size in zip(_PARTS, (memory.weights, memory.overhead, memory.kv, others), strict=True):
+        end += size
+        bar.append(glyph * (min(_WIDTH, round(_WIDTH * end / total)) - len(bar.plain)), colour)
+    return bar.append("·" * (_WIDTH - len(bar.plain)), "dim")

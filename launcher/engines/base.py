@@ -98,8 +98,10 @@ class Engine(Protocol):
     def SEQUENCES(self) -> Mapping[str, int]:
         """Sequences that one server takes at once, by build: more KV cache than these can use is never claimed."""
 
-    def gpu_budget(self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
-        """What the engine makes of this GPU as one of `tensor` ranks."""
+    def gpu_budget(
+        self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int, share: float | None = None
+    ) -> Budget:
+        """What the engine makes of this GPU as one of `tensor` ranks; `share` is what was asked for of its total."""
 
     def kv_tokens(
         self,

@@ -78,7 +78,14 @@ CPU_SHARE = 0.98
 CPU_PREFILL = 2_048
 
 
-def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
+def gpu_budget(
+    architecture: Architecture,
+    gpu: Gpu,
+    *,
+    weights: int,
+    tensor: int,
+    share: float | None = None,  # noqa: ARG001 - it is given all that is free; the planner takes no more of that
+) -> Budget:
     """KV = what is free, minus weights, what loading takes, and what SGLang itself would keep for activations and CUDA graphs.
 
     Its states are allocated before graphs are captured, and take their share of what those will need: that is counted twice.

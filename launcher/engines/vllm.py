@@ -69,13 +69,12 @@ CPU_PROCESSES = 5 * GIB // 2
 CPU_RESERVE = GIB // 2
 
 
-def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int) -> Budget:
+def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int, share: float | None = None) -> Budget:
     """KV = a share of the total, minus weights, profiled activations, CUDA graphs and what lies outside PyTorch.
 
     Source: v1/worker/gpu_worker.py, determine_available_memory.
     """
-    share = _share(gpu)
-    claim = int(gpu.total * share)
+    claim = int(gpu.total * _share(gpu, share or SHARE))
     overhead = vllm_memory.overhead(architecture, _setting(gpu, tensor), sequences=SEQUENCES[CUDA])
     return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
 
@@ -154,9 +153,9 @@ def measured(log: Sequence[str]) -> Measured:
     return vllm_log.measured(log)
 
 
-def _share(gpu: Gpu) -> float:
+def _share(gpu: Gpu, most: float) -> float:
     """The largest share of a GPU that vLLM can have now: in thousandths, since rounded up it could exceed what is free."""
-    return max(0, int(min(SHARE, (gpu.free - CONTEXT_MARGIN) / gpu.total) * 1000)) / 1000
+    return max(0, int(min(most, (gpu.free - CONTEXT_MARGIN) / gpu.total) * 1000)) / 1000
 
 
 def _setting(gpu: Gpu | None, tensor: int, kv_dtype: str = "bf16", stage: Stage | None = None) -> Setting:
@@ -171,7 +170,7 @@ def _batched_tokens(gpu: Gpu) -> int:
 
 def _gpu_options(plan: Plan) -> list[str]:
     tightest = min(plan.gpus, key=lambda gpu: gpu.free)
-    share = min(_share(tightest), math.ceil(plan.memory.claim / tightest.total * 1000) / 1000)
+    share = min(_share(tightest, 1), math.ceil(plan.memory.claim / tightest.total * 1000) / 1000)
     return [
         *("--gpu-memory-utilization", f"{share:.3f}"),
         *("--tensor-parallel-size", str(plan.tensor)),

@@ -14,6 +14,7 @@ from launcher.engines.base import Site
 from launcher.engines.registry import ENGINES
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, GpuProcess, Inventory
+from launcher.machines import inventory_on
 from launcher.plan import Plan
 from launcher.profile_weights import HubWeights
 from launcher.progress import Silent
@@ -115,6 +116,37 @@ def test_people_see_the_groups_in_order_and_who_holds_the_memory(world: World) -
     text = captured.get()
     assert re.search(r"Runs now\n.*\ntiny +.*\n\nWould run if memory were freed\n.*\nopenhands-lm-32b", text)
     assert "once python (pid 77, 40.0 GiB), Xorg (pid 5, 1.0 GiB) let go of memory" in text
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        pytest.param(machine(ram=16), id="no GPU"),
+        pytest.param(inventory_on("RTX-3060"), id="a small one"),
+        pytest.param(inventory_on("8xRTX-PRO-6000"), id="eight with a long name"),
+    ],
+)
+def test_each_model_takes_a_line_of_a_narrow_terminal(world: World, inventory: Inventory) -> None:
+    from rich.console import Console
+
+    everything = replace(world, profiles=(catalogue.shipped(),), engines=ENGINES)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(models.run(everything, inventory).text())
+    lines = [line for line in captured.get().splitlines() if line.strip()]
+    groups = sum(line.startswith(("Runs now", "Does not fit")) for line in lines)
+    # Beside each group's heading stand the names of its columns.
+    assert len(lines) == len(catalogue.paths(everything.profiles)) + 2 * groups
+    assert groups
+
+
+def test_what_does_not_fit_tells_what_it_would_need(world: World) -> None:
+    from rich.console import Console
+
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(models.run(world, inventory_on("RTX-3060")).text())
+    assert re.search(r"FITS ON *\nopenhands-lm-32b +32.8 B +RTX-5090 *$", captured.get(), re.MULTILINE)
 
 
 # -- show --

@@ -137,6 +137,19 @@ def test_a_busy_card_gives_a_smaller_share() -> None:
     assert budgets[1].claim <= busy.gpus[0].free
 
 
+@pytest.mark.parametrize(
+    ("share", "option"),
+    [
+        pytest.param(None, "0.920", id="vLLM's own"),
+        pytest.param(0.95, "0.950", id="more than that"),
+        pytest.param(0.8, "0.800", id="less"),
+    ],
+)
+def test_the_share_that_was_asked_for_is_given(share: float | None, option: str) -> None:
+    plan = planned("openhands-lm-32b", machine(1, 79.18), Wish(memory_share=share))
+    assert options(plan)["--gpu-memory-utilization"] == option
+
+
 def test_a_cache_of_two_sequences_holds_them() -> None:
     gpu = machine(1, 79.18).gpus[0]
     architecture = PROFILES["openhands-lm-32b"].architecture
