@@ -563,7 +563,7 @@ class WithVariables:
         local.stop(handle, grace=grace)
 
 
-class Phases:
+class Phases(Silent):
     """A Progress that remembers when each phase of a start was first heard of."""
 
     # What `launch` calls the parts of its work, before and after the phases that the log tells.
@@ -577,8 +577,6 @@ class Phases:
     def phase(self, name: str) -> None:
         self._outer = name
         self._marks.append((self._clock(), self._OUTER.get(name, name)))
-
-    def say(self, text: str) -> None: ...
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
         if self._outer == "engine":

@@ -1,6 +1,7 @@
 """SGLang for real on a machine without a GPU, beside vLLM: from `up` to an answer, to `down`, and up again."""
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,15 @@ pytestmark = pytest.mark.real
 SHARED = Path("/dev/shm")  # noqa: S108 - where the kernel has it
 
 
-def shared_memory() -> set[str]:
-    return {path.name for path in SHARED.iterdir() if path.name.startswith(("sglang_", "psm_", "sem.mp-"))}
+def shared_memory(pids: Iterable[int]) -> set[Path]:
+    """The files there that these processes have mapped: others' engines may run beside."""
+    rows = [row for pid in pids for row in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return {Path(row.split(maxsplit=5)[5].removesuffix(" (deleted)")) for row in rows if f" {SHARED}/" in row}
 
 
 @pytest.fixture(scope="module")
-def before() -> set[str]:
-    return shared_memory()
-
-
-@pytest.fixture(scope="module")
-def up(machine: Machine, before: set[str]) -> dict[str, Any]:
+def up(machine: Machine) -> dict[str, Any]:
     """Its environment is made here; weights that are there already are taken as they are."""
-    assert isinstance(before, set)
     told: dict[str, Any] = machine.json("up", "--engine", "sglang", "--no-wire")
     return told
 
@@ -82,12 +79,15 @@ def test_ps_says_which_engine_it_is(machine: Machine, up: dict[str, Any]) -> Non
     assert (row["engine"], row["state"], row["context"]) == ("sglang", "ready", 8192)
 
 
-def test_down_leaves_nothing_behind(machine: Machine, up: dict[str, Any], before: set[str]) -> None:
+def test_down_leaves_nothing_behind(machine: Machine, up: dict[str, Any]) -> None:
     handle = handle_of(machine)
-    assert len(left_over(handle)) >= 3
+    processes = left_over(handle)
+    assert len(processes) >= 3
+    shared = shared_memory(processes)
+    assert any(path.exists() for path in shared)
     machine.run("down", up["model"])
     assert left_over(handle) == {}
-    assert shared_memory() <= before
+    assert not [path for path in shared if path.exists()]
 
 
 @pytest.mark.usefixtures("up")
