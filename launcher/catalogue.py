@@ -1,7 +1,7 @@
 """The profiles on this machine, by name: those that are shipped, and over them the user's own."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from launcher import atomic, profile
@@ -55,6 +55,12 @@ def add(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def load_all(folders: Sequence[Path]) -> Mapping[str, Profile]:
-    """Every profile, by name."""
-    return {name: read(path) for name, path in paths(folders).items()}
+def load_all(folders: Sequence[Path], *, faulty: Callable[[LauncherError], None] = lambda _: None) -> Mapping[str, Profile]:
+    """Every sound profile, by name; one that a person is still writing hides no other, and is told to `faulty`."""
+    found = {}
+    for name, path in paths(folders).items():
+        try:
+            found[name] = read(path)
+        except LauncherError as fault:
+            faulty(fault)
+    return found

@@ -142,12 +142,14 @@ def _is_from(variant: Variant, repository: str) -> bool:
 
 
 def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
-    """The command that `up` would start, with the paths and the port that it would use and a key that is none."""
+    """The command that `up` would start, with the paths and the port that it would use and a key that is none.
+
+    Where compilers keep what they make is left out: ten variables that a person who types it does without.
+    """
     expected = world.expect(plan)
     port = on_port or store.port(world.home) or ports.free(ports.FIRST)
     site = Site(python=expected.python, weights=expected.weights, host=ports.LOOPBACK, port=port, api_key="")
-    engine = world.engines[plan.engine]
-    return engine.command(plan, site).keeping(engine.CACHES, expected.caches)
+    return world.engines[plan.engine].command(plan, site)
 
 
 def refusal(world: World, spec: ServerSpec, inventory: Inventory, outcome: DoesNotFit) -> LauncherError:

@@ -30,7 +30,7 @@ def diagnose(log: Sequence[str], faults: Sequence[Fault]) -> Diagnosis:
     """The most telling known fault in the lines of a log, or the last error in it, or that there is none."""
     for fault in faults:
         for line in log:
-            if (found := fault.pattern.search(line)) and not _NOISE.search(line):
+            if (found := re.search(fault.pattern, line)) and not _NOISE.search(line):
                 words = found.groups()
                 return Diagnosis(fault.cause.format(*words), _evidence(line), fault.remedy.format(*words))
     for line in reversed(log):

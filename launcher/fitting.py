@@ -59,8 +59,9 @@ class Candidate:
 
     @property
     def kv_dtype(self) -> str:
-        """The engines keep the cache in the model's own dtype, which is bf16 where the weights are quantised."""
-        return self.wish.kv_dtype or ("fp16" if self.variant.precision == "fp16" else "bf16")
+        """What was asked for, else what the checkpoint asks for, else the model's own: bf16 where its weights are quantised."""
+        own = "fp16" if self.variant.precision == "fp16" else "bf16"
+        return self.wish.kv_dtype or self.loaded.kv_dtype or own
 
 
 def quantised(profile: Profile, variant: Variant) -> Architecture:
@@ -112,7 +113,7 @@ def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[
     architecture, gpus, wish = candidate.architecture, layout.gpus, candidate.wish
     lowest = min(gpu.compute for gpu in gpus)
     on = candidate.variant.on
-    needed = max(on.compute, candidate.engine.COMPUTE, KV_COMPUTE if wish.kv_dtype == "fp8" else (0, 0))
+    needed = max(on.compute, candidate.engine.COMPUTE, KV_COMPUTE if candidate.kv_dtype == "fp8" else (0, 0))
     if lowest < needed:
         return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
     if reason := next(filter(None, (cuda.gpu_fault(candidate.release(CUDA), gpu) for gpu in gpus)), None):

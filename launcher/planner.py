@@ -192,7 +192,7 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     if not inventory.gpus and CPU in candidate.profile.runs_on and _over_gpus(wish):
         yield "--tensor and --pipeline split a model over GPUs, and there is none here"
     if inventory.gpus and _would_be_whole(candidate):
-        yield f"{candidate.engine.NAME} has no option in this profile that makes {candidate.variant.precision} of its weights"
+        yield f"the profile has no option for {candidate.engine.NAME} that quantises to {candidate.variant.precision}"
 
 
 def _would_be_whole(candidate: Candidate) -> bool:

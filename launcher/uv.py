@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ _DROPPED = frozenset(
 Watch = Callable[[Child, str | None], None]
 
 
+# Finding it reads sysconfig, whose first reading two threads must not make at once (CPython 3.11: one of them gets None).
+_FINDING = threading.Lock()
+
+
 class Uv:
     """uv with a user's settings, those for pip included. `env` is the user's environment."""
 
@@ -36,7 +41,8 @@ class Uv:
         kept["PATH"] = interpreters_path(env.get("PATH", os.defpath), Path(env.get("PYENV_ROOT", home / ".pyenv")))
         self.env = {**kept, **pip_settings.uv_environment(env, config, cpu_build=cpu_build), "NO_COLOR": "1"}
         self.index_options = pip_settings.uv_options(env, config)
-        self._program = uv.find_uv_bin()
+        with _FINDING:
+            self._program = uv.find_uv_bin()
 
     def run(
         self,

@@ -74,9 +74,7 @@ def test_a_model_that_needs_a_newer_engine_is_not_started_on_an_older_one(versio
     [
         pytest.param("fp8", "sglang", None, id="both engines are told how to make eight bits"),
         pytest.param("mxfp4", "vllm", None, id="one is told how to make four"),
-        pytest.param(
-            "mxfp4", "sglang", "sglang has no option in this profile that makes mxfp4 of its weights", id="the other is not"
-        ),
+        pytest.param("mxfp4", "sglang", "the profile has no option for sglang that quantises to mxfp4", id="the other is not"),
     ],
 )
 def test_a_precision_that_is_made_while_loading_needs_the_engines_own_option(

@@ -72,7 +72,9 @@ def run(world: World, inventory: Inventory) -> ModelsResult:
     """Plan every profile, on the machine as it is and with all of its memory."""
     free = inventory.freed()
     starts, releases = history.read(world.home), world.releases()
-    profiles = catalogue.load_all(world.profiles).values()
+    profiles = catalogue.load_all(
+        world.profiles, faulty=lambda fault: world.progress.say(f"left out: {fault.message}")
+    ).values()
     rows = [_row(world, profile, inventory, free, starts, releases) for profile in profiles]
     order = list(_HEADINGS)
     return ModelsResult(tuple(sorted(rows, key=lambda row: (order.index(row.group), row.profile.name))))

@@ -1,6 +1,5 @@
 """What an engine's adapter is: the only place that knows the engine's flags, its memory rule and its log."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,9 +39,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A line of an engine's log that tells why it died. `remedy` may use the pattern's groups: `{0}`."""
+    """A line of an engine's log that tells why it died. `pattern` is searched in it; `remedy` may use its groups: `{0}`."""
 
-    pattern: re.Pattern[str]
+    pattern: str
     cause: str
     remedy: str
 

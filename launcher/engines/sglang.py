@@ -175,7 +175,7 @@ def command(plan: Plan, site: Site) -> Command:
 def phase(line: str) -> str | None:
     """What a line of the log begins; the lines were read off SGLang's starts."""
     for pattern, words in _PHASES:
-        if pattern.search(line):
+        if re.search(pattern, line):
             return words
     return None
 
@@ -271,80 +271,74 @@ def _parser_options(plan: Plan) -> list[str]:
     ]
 
 
-_PHASES = tuple(
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r"\] server_args=", "read the settings; starting the scheduler"),
-        (r"Init parallel begin", "starting the workers"),
-        (r"Load weight begin", "loading the weights"),
-        (r"Load weight end", "weights are loaded"),
-        (r"KV Cache is allocated", "KV cache is ready; warming up"),
-        (r"Capture .*cuda graph.* begin", "capturing CUDA graphs"),
-        (r"Uvicorn running on", "the address is open; generating for the first time"),
-    )
+# Compiled when a log is read: most verbs read none.
+_PHASES = (
+    (r"\] server_args=", "read the settings; starting the scheduler"),
+    (r"Init parallel begin", "starting the workers"),
+    (r"Load weight begin", "loading the weights"),
+    (r"Load weight end", "weights are loaded"),
+    (r"KV Cache is allocated", "KV cache is ready; warming up"),
+    (r"Capture .*cuda graph.* begin", "capturing CUDA graphs"),
+    (r"Uvicorn running on", "the address is open; generating for the first time"),
 )
-
-
-def _fault(pattern: str, cause: str, remedy: str) -> Fault:
-    return Fault(re.compile(pattern), cause, remedy)
 
 
 # Read off starts that were made wrong on purpose, and off SGLang's own raise statements. `{0}` is the first group.
 FAULTS: tuple[Fault, ...] = (
-    _fault(
+    Fault(
         r"the KV pool holds (\d+) tokens, the context is \d+",
         "the KV pool does not hold one sequence of this context",
         "free memory, or start with --context {0}",
     ),
-    _fault(
+    Fault(
         r"Loaded weights leave no GPU memory for the KV cache",
         "no memory is left for the KV cache",
         "free memory of the device, or take a smaller variant",
     ),
-    _fault(
+    Fault(
         r"The memory capacity is unbalanced",
         "another program holds memory of some of the GPUs",
         "launcher gpus shows who holds it",
     ),
-    _fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
-    _fault(
+    Fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
+    Fault(
         r"not enough memory: you tried to allocate|Cannot allocate memory",
         "the machine has less free memory than the engine needs",
         "free memory, or start with a smaller --context",
     ),
-    _fault(
+    Fault(
         r"User-specified context_length \(\d+\) is greater than the derived context_length \((\d+)\)",
         "the context is longer than the model's own",
         "start with --context {0} or less",
     ),
-    _fault(r"(?i)address already in use", "the port was taken while the engine started", "run the command again"),
-    _fault(
+    Fault(r"(?i)address already in use", "the port was taken while the engine started", "run the command again"),
+    Fault(
         r"no kernel image is available|only supports sm75 and above",
         "this build of the engine has no code for this GPU",
         "a newer GPU, or another engine version",
     ),
-    _fault(
+    Fault(
         r"driver.{0,40}too old|CUDA driver version is insufficient", "the NVIDIA driver is too old", "install a newer driver"
     ),
-    _fault(
+    Fault(
         r"incomplete metadata, file not fully covered|HeaderTooLarge",
         "a weights file is damaged or cut off",
         "remove the weights and fetch them again",
     ),
-    _fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
-    _fault(
+    Fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
+    Fault(
         r"argument --(tool-call|reasoning)-parser: invalid choice: '([^']+)'",
         "the engine knows no {0} parser {1}",
         "mend the parser in the profile",
     ),
-    _fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
-    _fault(
+    Fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
+    Fault(
         r"Model architectures (\[.+?\]) are not supported",
         "this version of the engine does not know the model ({0})",
         "serve it with --engine vllm",
     ),
-    _fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
-    _fault(
+    Fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
+    Fault(
         r"ModuleNotFoundError: No module named '?([\w.]+)",
         "the engine's environment lacks {0}",
         "remove the environment; the next start makes it anew",

@@ -143,7 +143,7 @@ def command(plan: Plan, site: Site) -> Command:
 def phase(line: str) -> str | None:
     """What a line of the log begins. vLLM tells no phase as such; these lines were read off its starts."""
     for pattern, words in _PHASES:
-        if pattern.search(line):
+        if re.search(pattern, line):
             return words
     return None
 
@@ -211,78 +211,72 @@ def _parser_options(plan: Plan) -> list[str]:
     ]
 
 
-_PHASES = tuple(
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r"Resolved architecture", "read the model's configuration"),
-        (r"Initializing a V1 LLM engine", "starting the engine core"),
-        (r"rank 0 in world size", "starting the workers"),
-        (r"Starting to load model", "loading the weights"),
-        (r"torch\.compile takes|Dynamo bytecode transform", "compiling"),
-        (r"KV cache size", "KV cache is ready; warming up"),
-        (r"Capturing CUDA graphs", "capturing CUDA graphs"),
-        (r"Starting vLLM server", "opening the address"),
-    )
+# Compiled when a log is read: most verbs read none.
+_PHASES = (
+    (r"Resolved architecture", "read the model's configuration"),
+    (r"Initializing a V1 LLM engine", "starting the engine core"),
+    (r"rank 0 in world size", "starting the workers"),
+    (r"Starting to load model", "loading the weights"),
+    (r"torch\.compile takes|Dynamo bytecode transform", "compiling"),
+    (r"KV cache size", "KV cache is ready; warming up"),
+    (r"Capturing CUDA graphs", "capturing CUDA graphs"),
+    (r"Starting vLLM server", "opening the address"),
 )
-
-
-def _fault(pattern: str, cause: str, remedy: str) -> Fault:
-    return Fault(re.compile(pattern), cause, remedy)
 
 
 # Read off starts that were made wrong on purpose, and off vLLM's own raise statements. `{0}` is the first group.
 FAULTS: tuple[Fault, ...] = (
-    _fault(
+    Fault(
         r"To serve at least one request with the model's max seq len.*estimated maximum model length is (\d+)",
         "the KV cache does not hold one sequence of this context",
         "start with --context {0}",
     ),
-    _fault(
+    Fault(
         r"To serve at least one request",
         "the KV cache does not hold one sequence of this context",
         "start with a smaller --context",
     ),
-    _fault(
+    Fault(
         r"No available memory for the cache blocks",
         "no memory is left for the KV cache",
         "free memory of the GPU, or take a smaller variant",
     ),
-    _fault(
+    Fault(
         r"Free memory on device.*is less than desired",
         "another program took the GPU's memory while the engine started",
         "launcher gpus shows who holds it",
     ),
-    _fault(
+    Fault(
         r"on kv cache allocation is less than requested",
         "the machine has less free memory than the KV cache needs",
         "free memory, or start with a smaller --context",
     ),
-    _fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
-    _fault(
+    Fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
+    Fault(
         r"User-specified max_model_len \((\d+)\) is greater",
         "the context is longer than the model's own",
         "start with a smaller --context",
     ),
-    _fault(r"Address already in use", "the port was taken while the engine started", "run the command again"),
-    _fault(
+    Fault(r"Address already in use", "the port was taken while the engine started", "run the command again"),
+    Fault(
         r"no kernel image is available",
         "this build of the engine has no code for this GPU",
         "a newer GPU, or another engine version",
     ),
-    _fault(
+    Fault(
         r"driver.{0,40}too old|CUDA driver version is insufficient", "the NVIDIA driver is too old", "install a newer driver"
     ),
-    _fault(
+    Fault(
         r"incomplete metadata, file not fully covered|HeaderTooLarge",
         "a weights file is damaged or cut off",
         "remove the weights and fetch them again",
     ),
-    _fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
-    _fault(r"invalid tool call parser: (\S+)", "the engine knows no tool parser {0}", "mend tool_parser in the profile"),
-    _fault(r"[Rr]easoning parser '?(\S+?)'? not found", "the engine knows no reasoning parser {0}", "mend it in the profile"),
-    _fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
-    _fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
-    _fault(
+    Fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
+    Fault(r"invalid tool call parser: (\S+)", "the engine knows no tool parser {0}", "mend tool_parser in the profile"),
+    Fault(r"[Rr]easoning parser '?(\S+?)'? not found", "the engine knows no reasoning parser {0}", "mend it in the profile"),
+    Fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
+    Fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
+    Fault(
         r"No module named '?([\w.]+)",
         "the engine's environment lacks {0}",
         "remove the environment; the next start makes it anew",

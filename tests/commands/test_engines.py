@@ -113,14 +113,13 @@ def test_several_versions_live_beside_each_other(world: World) -> None:
     assert not any(row["taken"] for row in rows(world).values())
 
 
-def test_up_and_plan_take_the_chosen_one_and_its_caches(world: World, tmp_path: Path) -> None:
+def test_up_and_plan_take_the_chosen_one(world: World, tmp_path: Path) -> None:
     install(world)
     engines_use.run(world, NAME)
     engine = {"vllm": ENGINE}
     chosen = replace(world, expect=lambda plan: preparing.expect(world.home, world.env, engine, plan))
     shell = command_of(chosen, plan_now(chosen, ServerSpec("tiny"), None)).shell()
     assert str(world.home.environments / NAME / "bin" / "python") in shell
-    assert f"STUB_CACHE={world.home.caches / NAME / 'stub'}" in shell
     assert not (tmp_path / "launcher" / "caches").exists()
 
 

@@ -26,7 +26,7 @@ from tests.models_for_tests import TINY_POSITIONS, coder, safetensors, tiny_fold
 from tests.recipes_for_tests import THOUGHTS, TOOLS, recipe
 from tests.recipes_for_tests import Site as RecipeSite
 from tests.test_weights import hub_env
-from tests.world import little_world
+from tests.world import Told, little_world
 
 OPENHANDS = (catalogue.shipped() / "openhands-lm-32b.toml").read_text()
 
@@ -367,3 +367,12 @@ def test_whatever_stands_in_a_config_comes_through_the_file_unchanged(world: Wor
     added = models_add.run(world, "./mine")
     again = profile.parse(added.path.read_text(), name="mine", where="mine.toml")
     assert again == replace(derived, origin="", notes=derived.notes[1:])
+
+
+def test_a_profile_that_is_half_written_hides_no_other(tmp_path: Path) -> None:
+    world = little_world(tmp_path)
+    (world.profiles[0] / "mine.toml").write_text("title = 1\n")
+    rows = models.run(world, machine(ram=16)).rows
+    assert [row.profile.name for row in rows] == ["tiny"]
+    assert isinstance(world.progress, Told)
+    assert any("left out:" in said and "mine.toml" in said for said in world.progress.said)
