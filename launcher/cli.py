@@ -130,7 +130,7 @@ def _logs(typed: argparse.Namespace) -> int:
 
     with _world() as world:
         if not typed.follow:
-            return _show(logs.run(world, typed.name, lines=typed.lines), as_json=typed.json)
+            return _show(logs.run(world, typed.name, lines=typed.lines, previous=typed.previous), as_json=typed.json)
         with suppress(KeyboardInterrupt):  # how one leaves it
             for line in logs.follow(world, typed.name, lines=typed.lines):
                 if not _print(json.dumps({"line": line}) if typed.json else line):

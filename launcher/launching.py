@@ -4,6 +4,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -131,9 +132,11 @@ def _wait_for_port(port: int | None) -> None:
 
 
 def _rotate(log: Path) -> None:
-    """Keep the log of the start before this one."""
-    if log.exists():
-        log.replace(log.with_name(f"{log.name}.1"))
+    """Keep the logs of the two starts before this one."""
+    kept = (log, log.with_name(f"{log.name}.1"), log.with_name(f"{log.name}.2"))
+    for newer, older in reversed([*pairwise(kept)]):
+        if newer.exists():
+            newer.replace(older)
 
 
 def _announced(what: Launch, handle: Handle) -> Server:

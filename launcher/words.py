@@ -66,7 +66,9 @@ def parser() -> "_Parser":
     _verb(verbs, "ps", "what was started here, and how it is")
     logs = _verb(verbs, "logs", "what an engine wrote")
     logs.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that runs)")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes from now on")
+    which = logs.add_mutually_exclusive_group()
+    which.add_argument("-f", "--follow", action="store_true", help="go on with what it writes from now on")
+    which.add_argument("--previous", action="store_true", help="of the start before the last")
     logs.add_argument(
         "-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="start with the last N lines (default: 200)"
     )

@@ -36,21 +36,25 @@ class LogsResult:
         return "\n".join(self.lines)
 
 
-def run(world: World, name: str | None, *, lines: int) -> LogsResult:
-    """The last `lines` lines; raises LauncherError if it is not clear whose log is meant."""
+def run(world: World, name: str | None, *, lines: int, previous: bool = False) -> LogsResult:
+    """The last `lines` lines, of the start before the last if `previous`.
+
+    Raises LauncherError if it is not clear whose log is meant.
+    """
     server = _server(world, name)
-    if not server.log.exists():
-        raise _no_log(server)
-    with server.log.open(encoding="utf-8", errors="replace") as file:
+    log = server.log.with_name(f"{server.log.name}.1") if previous else server.log
+    if not log.exists():
+        raise _no_log(server, log)
+    with log.open(encoding="utf-8", errors="replace") as file:
         last = deque(file, maxlen=lines)
-    return LogsResult(server.name, server.log, tuple(line.rstrip("\n") for line in last))
+    return LogsResult(server.name, log, tuple(line.rstrip("\n") for line in last))
 
 
 def follow(world: World, name: str | None, *, lines: int) -> Iterator[str]:
     """The last lines and then each new one as it comes, until the engine has ended; a log that begins anew is followed."""
     server = _server(world, name)
     if not server.log.exists():
-        raise _no_log(server)
+        raise _no_log(server, server.log)
     tail = Tail(server.log)
     begun = tail.new()
     yield from begun[max(0, len(begun) - lines) :]
@@ -64,8 +68,8 @@ def follow(world: World, name: str | None, *, lines: int) -> Iterator[str]:
         time.sleep(_LOOK)
 
 
-def _no_log(server: Server) -> LauncherError:
-    return LauncherError(f"{server.name} has no log at {server.log}", hint="`launcher up` starts it")
+def _no_log(server: Server, log: Path) -> LauncherError:
+    return LauncherError(f"{server.name} has no log at {log}", hint="each `launcher up` that starts it writes one")
 
 
 def _server(world: World, name: str | None) -> Server:

@@ -483,6 +483,24 @@ def test_a_log_is_followed_line_by_line_to_the_engines_end(world: World, port: i
     assert all("Traceback" not in line for line in followed)
 
 
+def test_the_logs_of_the_last_three_starts_are_kept_for_this_user_alone(world: World, port: int) -> None:
+    for context in (1024, 2048, 3072, 4096):
+        up.run(world, request(port=port, context=context))
+    kept = sorted(world.home.logs.iterdir())
+    assert [path.name for path in kept] == ["tiny.log", "tiny.log.1", "tiny.log.2"]
+    for path, context in zip(kept, (4096, 3072, 2048), strict=True):
+        assert f"Using max model len {context}" in path.read_text()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    shown = logs.run(world, None, lines=200, previous=True)
+    assert (shown.path, any("model len 3072" in line for line in shown.lines)) == (kept[1], True)
+
+
+def test_a_start_before_the_first_has_no_log(world: World, port: int) -> None:
+    up.run(world, request(port=port))
+    with pytest.raises(LauncherError, match=r"tiny has no log at .*tiny\.log\.1"):
+        logs.run(world, "tiny", lines=1, previous=True)
+
+
 def planned_notes(world: World) -> tuple[str, ...]:
     outcome = plan.run(world, ServerSpec(model="tiny"), machine(ram=16)).outcome
     assert isinstance(outcome, Plan)
