@@ -44,7 +44,8 @@ class Variant:
 
     `args` are the engine's own options for it, by engine; `on` are the GPUs that have kernels for it; `size` is the bytes of
     its safetensors files, None where only the model's facts can tell. `quantisation` is that of its repository; with None, a
-    `precision` under 16 bits is made by the engine while it loads, as the options say that only some engines have.
+    `precision` under 16 bits is made by the engine while it loads, as the options say that only some engines have. `drafts`:
+    whether its repository has the model's draft heads, if there are any.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Variant:
     args: Mapping[str, tuple[str, ...]]
     size: int | None = None
     quantisation: Quantisation | None = None
+    drafts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def _variant(table: Mapping[str, Any], config: Mapping[str, Any]) -> Variant:
         size=table.get("size"),
         # DeepSeek V4 tells its experts' type beside the quantisation.
         quantisation=quantisation.read({**config, **table}) if "quantization_config" in table else None,
+        drafts=table.get("drafts", True),
     )
 
 

@@ -14,7 +14,7 @@ REQUIRED = {"title", "about", "source", "checked", "runs_on", "config", "variant
 _BY_ENGINE = {"tool_parser", "reasoning_parser", "min_version"}
 KEYS = REQUIRED | _BY_ENGINE | {"context_min", "yarn_factor", "speculative", "args", "gpu", "notes"}
 _TEXTS = {"name", "precision", "repo", "revision", "requirement", "sha256", "file", "path", "compute", "below"}
-VARIANT_KEYS = _TEXTS | {"args", "size", "quantization_config"}
+VARIANT_KEYS = _TEXTS | {"args", "size", "quantization_config", "drafts"}
 GPU_KEYS = {"compute", "below", "args"}
 METHODS = {"mtp"}
 # Where weights are: one of these keys, and what goes with it.
@@ -94,6 +94,8 @@ def _variant_faults(table: Mapping[str, Any]) -> Iterator[str]:
         yield "size must be a whole number of bytes"
     if not isinstance(table.get("quantization_config", {}), dict):
         yield "quantization_config must be a table: the same of the repository's config.json"
+    if not isinstance(table.get("drafts", True), bool):
+        yield "drafts must be true or false"
     yield from _capability_faults(table)
     yield from _args_faults(table)
 

@@ -53,6 +53,7 @@ FAULTY = [
     pytest.param(
         'precision = "fp16"', 'precision = "fp16"\nquantization_config = 4', "quantization_config must be", id="bits alone"
     ),
+    pytest.param("[[variant]]", "[[variant]]\ndrafts = 1", "drafts must be true or false", id="draft heads by number"),
     pytest.param("[[variant]]", "[variant]", "variant must be at least one", id="a variant that is no list"),
     pytest.param('requirement = "llm', 'path = "m"\n#', "path must begin with /", id="a folder from nowhere"),
     pytest.param("title =", 'notes = "slow"\ntitle =', "notes must be a list of texts", id="notes that are one text"),
