@@ -432,6 +432,9 @@ def _spec(typed: argparse.Namespace) -> "ServerSpec":
         memory_share=typed.memory_share,
         kv_dtype=typed.kv_dtype,
         sessions=typed.sessions,
+        speculative=typed.speculative,
+        can_sleep=typed.can_sleep,
+        engine_args=tuple(typed.engine_arg),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import catalogue, fitting, history, planner, ports, store
+from launcher import catalogue, engine_args, fitting, history, planner, ports, store
 from launcher.command import Command
 from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
@@ -49,6 +49,7 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         raise LauncherError(f"there is no GPU {', '.join(map(str, sorted(missing)))}", hint=hint)
     if spec.gpus:
         inventory = inventory.only(set(spec.gpus))
+    _refuse_engine_args(world, spec)
     wish = Wish(
         context=spec.context,
         engine=spec.engine,
@@ -58,6 +59,9 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         memory_share=spec.memory_share,
         kv_dtype=spec.kv_dtype,
         sessions=spec.sessions,
+        speculative=spec.speculative,
+        can_sleep=spec.can_sleep,
+        extra=engine_args.words(spec.engine_args),
     )
     starts, releases = history.read(world.home), world.releases()
     if reference := spec.origin or spec.model:
@@ -71,6 +75,17 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
         smallest = min(profiles, key=lambda profile: profile.architecture.parameters)
         return planner.plan(smallest, inventory, world.engines, wish, starts, releases=releases)
     return best
+
+
+def _refuse_engine_args(world: World, spec: ServerSpec) -> None:
+    if spec.engine_args and spec.engine is None:
+        hint = f"name it: --engine {' or '.join(world.engines)}"
+        raise LauncherError("--engine-arg is for one engine, and its options mean nothing to another", hint=hint)
+    for text in spec.engine_args:
+        if reason := engine_args.fault(text, world.engines[spec.engine or ""].DECIDED):
+            hint = "`launcher up --help` tells what can be asked for; keys and tokens are read from the environment"
+            # Not the text itself: what looks like a secret is not repeated.
+            raise LauncherError(f"--engine-arg {re.split('[= ]', text, maxsplit=1)[0]} {reason}", hint=hint)
 
 
 def _unasked(world: World) -> Sequence[Profile]:

@@ -1,5 +1,6 @@
 """One variant on given devices: how much KV cache is left, and the largest context that it carries. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +11,8 @@ from launcher.correction import corrected
 from launcher.engines.base import Budget, Engine
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Latent, Stage
-from launcher.plan import Memory, Modelled, Plan, Wish
-from launcher.profile import CPU, CUDA, Profile, Variant
+from launcher.plan import Manner, Memory, Modelled, Plan, Wish
+from launcher.profile import CPU, CUDA, Profile, Speculative, Variant
 from launcher.quantisation import PRECISIONS, Quantisation
 from launcher.release import Release, Releases
 from launcher.starts import Setup, Start, device_of, served_of
@@ -22,6 +23,8 @@ AGENT_CONTEXT = 24_576
 STEP = 1_024
 # An agent and its summariser at the same time.
 SESSIONS = 2
+# What an engine takes at once at the least; few where the cache holds few sessions, since it captures graphs for each number.
+FEWEST_SEQUENCES = 8
 # Attention whose every layer keeps every token: a token's bytes say all.
 PLAIN = "plain"
 # How much longer than native a window must be before YaRN is worth it.
@@ -57,6 +60,14 @@ class Candidate:
         """What the weights are in once they are loaded."""
         return _loaded(self.architecture, self.variant)
 
+    def draft_fault(self, pipeline: int) -> str | None:
+        """Why the model's own heads cannot draft in so many stages; None if they can."""
+        if self.profile.speculative is None:
+            return "its profile tells of no draft heads"
+        if not self.architecture.drafts:
+            return f"the repository of {self.variant.name} has no draft heads"
+        return self.engine.draft_fault(self.architecture, pipeline=pipeline)
+
     @property
     def kv_dtype(self) -> str:
         """What was asked for, else what the checkpoint asks for, else the model's own: bf16 where its weights are quantised."""
@@ -65,8 +76,11 @@ class Candidate:
 
 
 def quantised(profile: Profile, variant: Variant) -> Architecture:
-    """The model's architecture, quantised as the variant's repository is."""
-    return replace(profile.architecture, quantisation=variant.quantisation) if variant.quantisation else profile.architecture
+    """The model's architecture, quantised as the variant's repository is, and with the draft heads that that has."""
+    found = profile.architecture
+    if not variant.drafts:
+        found = replace(found, drafts=0, parts=tuple(part for part in found.parts if not part.draft))
+    return replace(found, quantisation=variant.quantisation) if variant.quantisation else found
 
 
 def _loaded(architecture: Architecture, variant: Variant) -> Quantisation:
@@ -109,34 +123,100 @@ class Rank:
 
 
 def on_gpus(candidate: Candidate, layout: Layout, *, most: int | None) -> tuple[Plan | None, str]:
-    """The plan on this group of GPUs with the most context, `most` tokens at most; or None and why."""
-    architecture, gpus, wish = candidate.architecture, layout.gpus, candidate.wish
+    """The plan on this group of GPUs with the most context, `most` tokens at most; or None and why.
+
+    The model's own heads draft where its profile says so, unless that takes the working context away.
+    """
+    if reason := _device_fault(candidate, layout.gpus):
+        return None, reason
+    wish, told = candidate.wish, candidate.profile.speculative
+    fault = candidate.draft_fault(layout.pipeline)
+    if wish.speculative and fault:
+        return None, f"no speculative decoding: {fault}"
+    drafting, reason = (
+        _on(candidate, layout, told, most=most) if told and not fault and wish.speculative is not False else (None, "")
+    )
+    if wish.speculative or (drafting and reaches(drafting, wish)):
+        return drafting, reason
+    plain, without = _on(candidate, layout, None, most=most)
+    if plain is None or told is None or wish.speculative is False:
+        return plain, without
+    if fault is None and drafting and drafting.context >= plain.context and not reaches(plain, wish):
+        return drafting, ""
+    why = fault or (f"with its draft heads it {reason}" if drafting is None else _would_have(drafting))
+    return replace(plain, notes=(*plain.notes, f"no speculative decoding: {why}")), ""
+
+
+def reaches(plan: Plan, wish: Wish, sessions: int | None = None) -> bool:
+    """Whether it gives the context to so many sessions; by default to those that were asked for, or to an agent's."""
+    return plan.context >= goal(plan.profile, wish) and plan.sessions >= (sessions or wish.sessions or SESSIONS)
+
+
+def goal(profile: Profile, wish: Wish) -> int:
+    """The context that was asked for, or that an agent needs to work with this model."""
+    return wish.context or profile.context_min
+
+
+def _would_have(plan: Plan) -> str:
+    # Rounded down: what is nearly two is not what two need.
+    return f"with its draft heads there is room for {int(plan.sessions * 10) / 10} sessions of {plan.context:,} tokens"
+
+
+def _device_fault(candidate: Candidate, gpus: Sequence[Gpu]) -> str | None:
+    """Why the variant has no kernels on these GPUs; None if it has."""
     lowest = min(gpu.compute for gpu in gpus)
     on = candidate.variant.on
     needed = max(on.compute, candidate.engine.COMPUTE, KV_COMPUTE if candidate.kv_dtype == "fp8" else (0, 0))
     if lowest < needed:
-        return None, f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
+        return f"needs compute capability {_dotted(needed)}; {gpus[0].name} has {_dotted(lowest)}"
     if reason := next(filter(None, (cuda.gpu_fault(candidate.release(CUDA), gpu) for gpu in gpus)), None):
-        return None, reason
+        return reason
     if on.below and lowest >= on.below:
-        return None, f"has kernels below compute capability {_dotted(on.below)} only; {gpus[0].name} has {_dotted(lowest)}"
+        return f"has kernels below compute capability {_dotted(on.below)} only; {gpus[0].name} has {_dotted(lowest)}"
+    return None
+
+
+def _on(candidate: Candidate, layout: Layout, speculative: Speculative | None, *, most: int | None) -> tuple[Plan | None, str]:
+    """The plan with or without draft heads; or None and why."""
+    architecture, gpus, wish = candidate.architecture, layout.gpus, candidate.wish
     # Every rank gets the same share, so the GPU with the least free memory decides.
     tightest = min(gpus, key=lambda gpu: gpu.free)
     stages = candidate.engine.stages(architecture.layers, layout.pipeline) if layout.pipeline > 1 else (None,)
+    speculated = speculative.tokens if speculative else 0
     ranks = []
     for stage in stages:
-        weights = _weights(candidate, layout.tensor, stage)
+        weights = _weights(candidate, layout.tensor, stage, drafts=speculative is not None)
         budget = candidate.engine.gpu_budget(
-            architecture, tightest, weights=weights, tensor=layout.tensor, share=wish.memory_share
+            architecture,
+            tightest,
+            weights=weights,
+            tensor=layout.tensor,
+            share=wish.memory_share,
+            speculated=speculated,
         )
         if stage:
             # Stages talk through NCCL too, which a lone GPU does without.
             budget = _less(budget, overhead=max(0, memory.outside_torch(2) - memory.outside_torch(layout.tensor)))
         ranks.append(Rank(stage, weights, _within(budget, wish, tightest.total)))
     where = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
-    known = tuple(_learnt(candidate, rank, layout, device_of(tightest)) for rank in ranks)
-    room = Room(candidate, tightest, layout.tensor, known)
-    return _filled(room, layout, where=where, most=most, sequences=candidate.engine.SEQUENCES[CUDA])
+    room = Room(candidate, tightest, layout.tensor, speculated, tuple(ranks))
+    at_once = candidate.engine.SEQUENCES[CUDA]
+    ruled, reason = _filled(room, layout, where=where, most=most, sequences=at_once)
+    # By the rules alone: what starts taught depends on how many sequences they took at once.
+    manner = Manner(speculative, _sequences(ruled, at_once), wish.can_sleep, wish.extra)
+    if candidate.starts:
+        known = tuple(_learnt(candidate, rank, layout, device_of(tightest), manner) for rank in ranks)
+        ruled, reason = _filled(replace(room, ranks=known), layout, where=where, most=most, sequences=at_once)
+    return ruled and replace(ruled, manner=manner), reason
+
+
+def _sequences(plan: Plan | None, most: int) -> int:
+    """How many sequences the engine takes at once: twice the sessions, since most are shorter than the context.
+
+    In powers of two, so that a little more or less memory does not make another setup of it.
+    """
+    wanted = max(FEWEST_SEQUENCES, 2 * math.ceil(plan.sessions) if plan else 0)
+    return min(most, 1 << (wanted - 1).bit_length())
 
 
 def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
@@ -151,13 +231,17 @@ def on_cpu(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str
         return None, f"{profile.architecture.kind} attention is planned on GPUs only"
     if wish.kv_dtype == "fp8":
         return None, "an FP8 KV cache is planned on GPUs only"
-    weights = _weights(candidate, 1, None)
+    if wish.speculative:
+        return None, "speculative decoding is planned on GPUs only"
+    weights = _weights(candidate, 1, None, drafts=False)
     budget = _within(candidate.engine.cpu_budget(inventory, weights=weights), wish, inventory.ram.total)
     alone = Layout((), 1, 1)
-    rank = _learnt(candidate, Rank(None, weights, budget), alone, inventory.cpu.name)
-    room = Room(candidate, None, 1, (rank,))
+    manner = Manner(sequences=candidate.engine.SEQUENCES[CPU], extra=wish.extra)
+    rank = _learnt(candidate, Rank(None, weights, budget), alone, inventory.cpu.name, manner)
+    room = Room(candidate, None, 1, 0, (rank,))
     # The host's memory is everybody's: no more of it than the sessions need.
-    return _filled(room, alone, where="this machine's memory", most=None, sequences=wish.sessions or SESSIONS)
+    plan, reason = _filled(room, alone, where="this machine's memory", most=None, sequences=wish.sessions or SESSIONS)
+    return plan and replace(plan, manner=manner), reason
 
 
 def _within(budget: Budget, wish: Wish, total: int) -> Budget:
@@ -172,13 +256,23 @@ def _less(budget: Budget, *, overhead: int) -> Budget:
     return replace(budget, overhead=budget.overhead + overhead, kv=budget.kv - overhead)
 
 
-def _weights(candidate: Candidate, tensor: int, stage: Stage | None) -> int:
+def _weights(candidate: Candidate, tensor: int, stage: Stage | None, *, drafts: bool) -> int:
     """Bytes of the weights on a rank; where the files' exact size is known, the model's facts only tell how it is split."""
-    return memory.weights(candidate.architecture, candidate.loaded, tensor, files=candidate.variant.size, stage=stage)
+    return memory.weights(
+        candidate.architecture, candidate.loaded, tensor, files=candidate.variant.size, drafts=drafts, stage=stage
+    )
 
 
 def setup_of(
-    profile: Profile, variant: Variant, engine: Engine, layout: Layout, *, device: str, kv_dtype: str, version: str
+    profile: Profile,
+    variant: Variant,
+    engine: Engine,
+    layout: Layout,
+    *,
+    device: str,
+    kv_dtype: str,
+    version: str,
+    manner: Manner,
 ) -> Setup:
     """What the memory of a start follows from; `device` as in Setup, `version` the engine's that serves."""
     return Setup(
@@ -186,14 +280,14 @@ def setup_of(
         engine=engine.NAME,
         version=version,
         model=profile.name,
-        served=served_of(profile, variant, engine.NAME),
+        served=served_of(profile, variant, engine.NAME, manner),
         tensor=layout.tensor,
         pipeline=layout.pipeline,
         kv_dtype=kv_dtype,
     )
 
 
-def _learnt(candidate: Candidate, rank: Rank, layout: Layout, device: str) -> Rank:
+def _learnt(candidate: Candidate, rank: Rank, layout: Layout, device: str, manner: Manner) -> Rank:
     """The rank as earlier starts say that it is; where there is none, as the rules do."""
     if not candidate.starts:
         return rank
@@ -205,6 +299,7 @@ def _learnt(candidate: Candidate, rank: Rank, layout: Layout, device: str) -> Ra
         device=device,
         kv_dtype=candidate.kv_dtype,
         version=candidate.release(CUDA if layout.gpus else CPU).version,
+        manner=manner,
     )
     growing = any(isinstance(cache, Latent) and cache.sparse for cache, _ in candidate.architecture.kept)
     known = corrected(rank.weights, rank.budget, setup, candidate.starts, growing=growing)
@@ -213,25 +308,29 @@ def _learnt(candidate: Candidate, rank: Rank, layout: Layout, device: str) -> Ra
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the ranks of a layout leave for the KV cache, on the GPU with the least free memory (None: the host's memory)."""
+    """What the ranks of a layout leave for the KV cache, on the GPU with the least free memory (None: the host's memory).
+
+    `speculated` tokens are drafted at a time.
+    """
 
     candidate: Candidate
     tightest: Gpu | None
     tensor: int
+    speculated: int
     ranks: tuple[Rank, ...]
 
     def size(self, rank: Rank, context: int, sequences: float) -> int:
         """Bytes of cache that so many sequences of `context` tokens take of a rank."""
         return self.candidate.engine.kv_bytes(
             self.candidate.architecture, self.tightest, context, sequences,
-            tensor=self.tensor, kv_dtype=self.candidate.kv_dtype, stage=rank.stage,
+            tensor=self.tensor, kv_dtype=self.candidate.kv_dtype, stage=rank.stage, speculated=self.speculated,
         )  # fmt: skip
 
     def tokens(self, rank: Rank, kv: int, context: int) -> int:
         """Tokens in sequences of `context` that `kv` bytes of a rank hold."""
         return self.candidate.engine.kv_tokens(
             self.candidate.architecture, self.tightest, kv, context,
-            tensor=self.tensor, kv_dtype=self.candidate.kv_dtype, stage=rank.stage,
+            tensor=self.tensor, kv_dtype=self.candidate.kv_dtype, stage=rank.stage, speculated=self.speculated,
         )  # fmt: skip
 
     def holds(self, context: int, sequences: int) -> bool:
@@ -266,6 +365,7 @@ def _filled(room: Room, layout: Layout, *, where: str, most: int | None, sequenc
         sessions=tokens / context,
         kv_dtype=candidate.kv_dtype,
         memory=Memory(fullest.weights, kv, fullest.budget.overhead, claim, tokens, fullest.by_rule),
+        manner=Manner(),
         notes=(fullest.note,) if fullest.note else (),
     )
     return made, ""

@@ -153,6 +153,7 @@ def _announced(what: Launch, handle: Handle) -> Server:
         tensor=what.plan.tensor,
         pipeline=what.plan.pipeline,
         kv_dtype=what.plan.kv_dtype,
+        speculative=what.plan.manner.speculative is not None,
         claim=what.plan.memory.claim if what.plan.gpus else 0,
         handle=handle,
     )

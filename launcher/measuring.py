@@ -65,6 +65,7 @@ def _setup(what: Launch, now: Inventory) -> Setup:
         device=device_of(plan.gpus[0]) if plan.gpus else now.cpu.name,
         kv_dtype=plan.kv_dtype,
         version=what.version,
+        manner=plan.manner,
     )
 
 

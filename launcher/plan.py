@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from launcher.gpu import Gpu
-from launcher.profile import CPU, CUDA, Profile, Variant
+from launcher.profile import CPU, CUDA, Profile, Speculative, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,20 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a model is served, beside where: what an engine is told that changes neither its weights nor its layout.
+
+    `speculative` is how the model's own heads draft, None where they do not; `sequences` is how many the engine takes at once;
+    `can_sleep` whether it can give its memory back while it is not needed; `extra` are a person's own words for the engine.
+    """
+
+    speculative: Speculative | None = None
+    sequences: int = 0
+    can_sleep: bool = False
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A variant on exact devices. No GPUs means the CPU. `context` is in tokens; `sessions` sequences of it fit at once.
 
@@ -48,6 +62,7 @@ class Plan:
     sessions: float
     kv_dtype: str
     memory: Memory
+    manner: Manner
     notes: tuple[str, ...] = ()
 
     @property
@@ -59,11 +74,11 @@ class Plan:
 
     @property
     def args(self) -> tuple[str, ...]:
-        """The engine options that the profile has for this plan: for all, for these GPUs, and for the variant."""
+        """The engine's options: the profile's for all plans, for these GPUs and for the variant, and behind them a person's."""
         lowest = min((gpu.compute for gpu in self.gpus), default=None)
         here = [args for on, args in self.profile.gpu_args if lowest and on.holds(lowest)]
         tables = (self.profile.args, *here, self.variant.args)
-        return tuple(word for table in tables for word in table.get(self.engine, ()))
+        return (*(word for table in tables for word in table.get(self.engine, ())), *self.manner.extra)
 
     @property
     def build(self) -> str:
@@ -112,7 +127,8 @@ class Wish:
     """What a person asked for beyond the model; None leaves it to the planner.
 
     `tensor` and `pipeline` are sizes of groups of GPUs, `memory_share` is the most that is taken of each device's total,
-    `sessions` how many sequences of the context must fit at once.
+    `sessions` how many sequences of the context must fit at once. `speculative`: True if draft heads must be used, False if
+    they must not. `can_sleep` and `extra` as in Manner.
     """
 
     context: int | None = None
@@ -123,3 +139,6 @@ class Wish:
     memory_share: float | None = None
     kv_dtype: str | None = None
     sessions: int | None = None
+    speculative: bool | None = None
+    can_sleep: bool = False
+    extra: tuple[str, ...] = ()

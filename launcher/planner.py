@@ -14,8 +14,8 @@ from types import MappingProxyType
 
 from launcher import cuda
 from launcher.engines.base import Engine
-from launcher.fitting import AGENT_CONTEXT, SESSIONS, SIXTEEN_BIT, Candidate, Layout, on_cpu, on_gpus
-from launcher.gpu import Gpu, Inventory
+from launcher.fitting import AGENT_CONTEXT, SIXTEEN_BIT, Candidate, Layout, goal, on_cpu, on_gpus, reaches
+from launcher.gpu import GIB, Gpu, Inventory
 from launcher.plan import DoesNotFit, Plan, Rejection, Wish, by_reason
 from launcher.profile import CPU, CUDA, Profile
 from launcher.release import Releases
@@ -43,11 +43,11 @@ def plan(
     tried: list[tuple[Candidate, Plan | None, str]] = []
     coarser: list[Candidate] = []
     for _, alike in groupby(_candidates(profile, engines, wish, starts, releases), key=_precision):
-        if any(best and _suits(best, profile, wish) for _, best, _ in tried):
+        if any(best and reaches(best, wish) for _, best, _ in tried):
             coarser += alike
         else:
             tried += [(candidate, *_best(candidate, inventory)) for candidate in alike]
-    chosen = _chosen(profile, [(candidate, best) for candidate, best, _ in tried if best], wish)
+    chosen = _chosen([(candidate, best) for candidate, best, _ in tried if best], wish)
     rejections = [
         Rejection(candidate.variant.name, candidate.engine.NAME, reason if best is None else _lost(best, chosen, profile, wish))
         for candidate, best, reason in tried
@@ -75,12 +75,7 @@ def _precision(candidate: Candidate) -> int:
     return round(candidate.loaded.bits)
 
 
-def _suits(plan: Plan, profile: Profile, wish: Wish, sessions: int | None = None) -> bool:
-    """Whether it gives the context to so many sessions; by default to those that were asked for, or to an agent's."""
-    return plan.context >= _goal(profile, wish) and plan.sessions >= (sessions or wish.sessions or SESSIONS)
-
-
-def _chosen(profile: Profile, made: list[tuple[Candidate, Plan]], wish: Wish) -> tuple[Candidate, Plan] | None:
+def _chosen(made: list[tuple[Candidate, Plan]], wish: Wish) -> tuple[Candidate, Plan] | None:
     """Of the plans the one in the best precision that gives the context to all sessions; or to one; or at all to an agent.
 
     Within a precision the engine that stands first, then the most context; of equal ones that which works fastest: in the
@@ -88,7 +83,7 @@ def _chosen(profile: Profile, made: list[tuple[Candidate, Plan]], wish: Wish) ->
     """
     for sessions in (None, 1):
         for _, alike in groupby(made, key=lambda each: _precision(each[0])):
-            good = [each for each in alike if _suits(each[1], profile, wish, sessions)]
+            good = [each for each in alike if reaches(each[1], wish, sessions)]
             first = [each for each in good if each[1].engine == good[0][1].engine]
             if first:
                 return max(first, key=lambda each: (each[1].context, -each[1].pipeline))
@@ -98,9 +93,9 @@ def _chosen(profile: Profile, made: list[tuple[Candidate, Plan]], wish: Wish) ->
 
 def _lost(plan: Plan, chosen: tuple[Candidate, Plan] | None, profile: Profile, wish: Wish) -> str:
     """Why a plan was not taken: it gives too little, or another gives more."""
-    if plan.context < _goal(profile, wish):
-        return _too_small(plan, _goal(profile, wish), wish)
-    if not _suits(plan, profile, wish):
+    if plan.context < goal(profile, wish):
+        return _too_small(plan, goal(profile, wish), wish)
+    if not reaches(plan, wish):
         return f"room for {plan.sessions:.1f} sessions of {plan.context:,} tokens (--variant {plan.variant.name} takes it so)"
     taken = chosen[1] if chosen else plan
     if taken.context > plan.context:
@@ -148,10 +143,6 @@ def _candidates(
                 yield Candidate(profile, variant, engine, wish, releases, starts)
 
 
-def _goal(profile: Profile, wish: Wish) -> int:
-    return wish.context or profile.context_min
-
-
 def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
     if reason := next(_refusals(candidate, inventory), None):
         return None, reason
@@ -159,12 +150,27 @@ def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]
         return on_cpu(candidate, inventory)
     if CUDA not in candidate.profile.runs_on:
         return None, "this model is served on CPUs only"
-    goal = _goal(candidate.profile, candidate.wish)
+    best, reason = _best_layout(candidate, inventory)
+    if best and candidate.wish.can_sleep and _asleep(best) > inventory.ram.total:
+        return (
+            None,
+            f"asleep it needs {_asleep(best) / GIB:.1f} GiB of the host's memory, which has {inventory.ram.total / GIB:.1f}",
+        )
+    return best, reason
+
+
+def _asleep(plan: Plan) -> int:
+    """Bytes of the host's memory that a sleeping server keeps: the weights of all ranks, as large as the largest's."""
+    return plan.memory.weights * len(plan.gpus)
+
+
+def _best_layout(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
+    needed = goal(candidate.profile, candidate.wish)
     layouts = list(_layouts(candidate, inventory.gpus))
     asked = candidate.wish.pipeline
     best, reason = _best_of(candidate, [each for each in layouts if each.pipeline == (asked or 1)])
-    if asked is None and (best is None or not _suits(best, candidate.profile, candidate.wish)):
-        staged, _ = _best_of(candidate, [each for each in layouts if each.pipeline > 1], most=goal)
+    if asked is None and (best is None or not reaches(best, candidate.wish)):
+        staged, _ = _best_of(candidate, [each for each in layouts if each.pipeline > 1], most=needed)
         if staged and (best is None or _worth(staged, candidate) > _worth(best, candidate)):
             return staged, ""
     return best, reason
@@ -191,8 +197,19 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
         yield f"needs {size} GPUs of one kind; the most that are alike here: {largest}"
     if not inventory.gpus and CPU in candidate.profile.runs_on and _over_gpus(wish):
         yield "--tensor and --pipeline split a model over GPUs, and there is none here"
+    if wish.can_sleep and (reason := _sleepless(inventory)):
+        yield reason
     if inventory.gpus and _would_be_whole(candidate):
         yield f"the profile has no option for {candidate.engine.NAME} that quantises to {candidate.variant.precision}"
+
+
+def _sleepless(inventory: Inventory) -> str | None:
+    """Why no server could sleep here; None if one could."""
+    if not inventory.gpus:
+        return "--can-sleep gives a GPU's memory back, and there is none here"
+    if all(gpu.unified for gpu in inventory.gpus):
+        return "--can-sleep keeps the weights in the host's memory meanwhile, and this GPU's memory is the host's"
+    return None
 
 
 def _would_be_whole(candidate: Candidate) -> bool:
@@ -231,7 +248,7 @@ def _best_of(candidate: Candidate, layouts: list[Layout], *, most: int | None = 
 
 def _worth(plan: Plan, candidate: Candidate) -> tuple[bool, int, int, int]:
     """Of the layouts of a variant: what all sessions can work with, the most context, the fewest GPUs and stages."""
-    return _suits(plan, candidate.profile, candidate.wish), plan.context, -len(plan.gpus), -plan.pipeline
+    return reaches(plan, candidate.wish), plan.context, -len(plan.gpus), -plan.pipeline
 
 
 def _like(gpus: tuple[Gpu, ...]) -> list[list[Gpu]]:
@@ -277,6 +294,9 @@ def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, invent
             f"{plan.context:,} tokens of context prove the path and are too few for work: OpenHands' newer releases load no "
             f"model under {AGENT_CONTEXT:,}, those up to 0.62 do"
         )
+    if plan.manner.can_sleep:
+        notes.append(f"asleep it keeps its weights in {_asleep(plan) / GIB:.1f} GiB of the host's memory")
+        notes += filter(None, [candidate.engine.AWAKE_NOTE])
     return (*notes, *_layout_notes(plan, candidate, inventory), *plan.profile.notes)
 
 

@@ -28,7 +28,7 @@ _TAKEN = frozenset(
 _COMPILATION = "--compilation-config"
 _COMPILED = frozenset({"mode", "cudagraph_mode", "custom_ops", "pass_config"})
 # Left out without a word: the plan and the adapter give these, and code out of repositories is never run.
-_OURS = frozenset(
+OURS = frozenset(
     {
         "--api-key", "--enable-auto-tool-choice", "--gpu-memory-utilization", "--host", "--max-model-len",
         "--max-num-batched-tokens", "--max-num-seqs", "--port", "--reasoning-parser", "--served-model-name",
@@ -91,7 +91,7 @@ def taken(found: tuple[Option, ...]) -> tuple[str, ...]:
 def left_out(found: tuple[Option, ...], *, some: bool = True) -> tuple[str, ...]:
     """The others (all, where not `some` were taken), as typed, but for what the launcher decides itself."""
     others = (each for each in found if not (some and _is_taken(each)))
-    return tuple(" ".join(each.words) for each in others if each.plain not in _OURS)
+    return tuple(" ".join(each.words) for each in others if each.plain not in OURS)
 
 
 def _is_taken(option: Option) -> bool:

@@ -14,7 +14,7 @@ class ServerSpec:
     """What a person asked to be served, in words that make the same plan again; None and () leave it to the planner.
 
     `model` is what was typed, and the served name once there is a plan; `origin` is then the repository or the folder that was
-    typed, where the name alone would not find it again.
+    typed, where the name alone would not find it again. `engine_args` are options for the engine, as typed.
     """
 
     model: str
@@ -28,6 +28,9 @@ class ServerSpec:
     memory_share: float | None = None
     kv_dtype: str | None = None
     sessions: int | None = None
+    speculative: bool | None = None
+    can_sleep: bool = False
+    engine_args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Server:
     tensor: int = 1
     pipeline: int = 1
     kv_dtype: str = ""
+    speculative: bool = False
     claim: int = 0
     handle: Handle | None = None
     detail: str = ""
@@ -70,6 +74,9 @@ def serves(server: Server, asked: ServerSpec) -> bool:
         and asked.tensor in {None, server.tensor}
         and asked.pipeline in {None, server.pipeline}
         and asked.kv_dtype in {None, server.kv_dtype}
+        and asked.speculative in {None, server.speculative}
+        and (server.spec.can_sleep or not asked.can_sleep)
+        and asked.engine_args in {(), server.spec.engine_args}
         # What a plan made of these is its context: that it would come out the same, only the same words say.
         and asked.memory_share in {None, server.spec.memory_share}
         and asked.sessions in {None, server.spec.sessions}

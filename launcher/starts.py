@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from launcher.gpu import GIB, Gpu
-from launcher.plan import Memory, Modelled
+from launcher.plan import Manner, Memory, Modelled
 from launcher.profile import Profile, Variant
 
 # Of the rows' fields and of the rules of memory: a row of another version tells nothing of today's.
@@ -32,7 +32,7 @@ class Setup:
     """What a start's memory follows from. Two starts with equal ones take the same, but for noise.
 
     `device` is the name of the GPUs with their size, or of the processor;
-    `served` is the variant's weights, precision and options.
+    `served` is the variant's weights, precision and options, and the manner in which it is served.
     """
 
     device: str
@@ -66,12 +66,12 @@ def device_of(gpu: Gpu) -> str:
     return f"{gpu.name}, {gpu.total / GIB:.0f} GiB"
 
 
-def served_of(profile: Profile, variant: Variant, engine: str) -> str:
-    """What an engine is given of a variant, in one text that changes with it."""
+def served_of(profile: Profile, variant: Variant, engine: str, manner: Manner) -> str:
+    """What an engine is given of a variant and how, in one text that changes with both."""
     tables = (profile.args, *(args for _, args in profile.gpu_args), variant.args)
     options = [word for table in tables for word in table.get(engine, ())]
-    what = (variant.weights, variant.size, profile.speculative)
-    return " ".join((variant.name, variant.precision, *map(str, what), *options))
+    what = (variant.weights, variant.size, manner.speculative, manner.sequences, manner.can_sleep)
+    return " ".join((variant.name, variant.precision, *map(str, what), *options, *manner.extra))
 
 
 def line(start: Start) -> str:

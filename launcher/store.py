@@ -101,7 +101,7 @@ def _server(path: Path) -> Server:
     try:
         handle = plain["handle"]
         return Server(
-            spec=ServerSpec(**{**plain["spec"], "gpus": tuple(plain["spec"]["gpus"])}),
+            spec=_spec(plain["spec"]),
             engine=plain["engine"],
             variant=plain["variant"],
             state=plain["state"],
@@ -113,12 +113,17 @@ def _server(path: Path) -> Server:
             tensor=plain["tensor"],
             pipeline=plain["pipeline"],
             kv_dtype=plain["kv_dtype"],
+            speculative=plain.get("speculative", False),
             claim=plain["claim"],
             handle=Handle(**{**handle, "environment": Path(handle["environment"])}) if handle else None,
             detail=plain["detail"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
+
+
+def _spec(plain: dict[str, Any]) -> ServerSpec:
+    return ServerSpec(**{**plain, "gpus": tuple(plain["gpus"]), "engine_args": tuple(plain.get("engine_args", ()))})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -179,6 +179,19 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sessions", type=_number(1, 1024), metavar="N", help="sequences of the context that must fit (2)")
     parser.add_argument("--memory-share", type=_share, metavar="0.9", help="the share of each GPU that may be taken")
     parser.add_argument("--kv-dtype", choices=("fp8",), metavar="fp8", help="keep the KV cache in 8 bits: twice the tokens")
+    parser.add_argument(
+        "--speculative",
+        action=argparse.BooleanOptionalAction,
+        help="let the model's own heads draft, or not (default: where its profile says so and they fit)",
+    )
+    parser.add_argument("--can-sleep", action="store_true", help="start it so that it can give the GPU's memory back later")
+    parser.add_argument(
+        "--engine-arg",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option for the engine itself, with --engine; --engine-arg=--name=value, as often as needed",
+    )
 
 
 def _add_on(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:

@@ -11,7 +11,8 @@ from launcher.architecture import read
 from launcher.engines.registry import ENGINES
 from launcher.fitting import Layout, setup_of
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
-from launcher.plan import DoesNotFit, Plan, Wish
+from launcher.plan import DoesNotFit, Manner, Plan, Wish
+from launcher.profile import Profile
 from launcher.release import Release
 from launcher.starts import Measured, Setup, Start, device_of
 from tests.machines_for_tests import machine
@@ -496,6 +497,112 @@ def test_no_more_sessions_are_planned_than_the_engine_takes_there(inventory: Inv
     assert isinstance(planner.plan(SMOLLM, inventory, ENGINES, Wish(sessions=limit)), Plan)
 
 
+# -- how it is served --
+
+DRAFTING = PROFILES["qwen3.6-35b-a3b"]
+NO_HEADS = PROFILES["qwen3.5-122b-a10b"]
+
+
+def hopper(count: int, gib: float = 79.18) -> Inventory:
+    return machine(count, gib, compute=(9, 0), ram=512)
+
+
+@pytest.mark.parametrize(
+    ("profile", "inventory", "wish", "note"),
+    [
+        pytest.param(DRAFTING, hopper(2), Wish(), None, id="where its profile says so"),
+        pytest.param(DRAFTING, hopper(2), Wish(speculative=False), "", id="not where nobody wants it, which needs no words"),
+        pytest.param(OPENHANDS, hopper(2), Wish(), "", id="nor where its profile says nothing"),
+        pytest.param(DRAFTING, hopper(2), Wish(tensor=1, pipeline=2), "it is not planned in a pipeline", id="in stages"),
+        pytest.param(
+            DRAFTING,
+            hopper(1),
+            Wish(variant="bf16"),
+            "with its draft heads there is room for 1.2 sessions of 131,072 tokens",
+            id="where they would take the working context from one of two sessions",
+        ),
+        pytest.param(DRAFTING, hopper(1), Wish(variant="bf16", speculative=True), None, id="but where a person wants them"),
+        pytest.param(
+            NO_HEADS,
+            machine(2, 79.18, compute=(10, 0)),
+            Wish(variant="nvfp4"),
+            "the repository of nvfp4 has no draft heads",
+            id="a repository that leaves them out",
+        ),
+    ],
+)
+def test_a_models_own_heads_draft(profile: Profile, inventory: Inventory, wish: Wish, note: str | None) -> None:
+    plan = planner.plan(profile, inventory, ENGINES, replace(wish, engine="vllm"))
+    assert isinstance(plan, Plan)
+    assert plan.manner.speculative == (profile.speculative if note is None else None)
+    assert [each for each in plan.notes if "speculative" in each] == ([f"no speculative decoding: {note}"] if note else [])
+
+
+def test_draft_heads_are_counted() -> None:
+    plain, drafting = (
+        planner.plan(DRAFTING, hopper(2), ENGINES, Wish(engine="vllm", variant="bf16", tensor=2, speculative=wanted))
+        for wanted in (False, True)
+    )
+    assert isinstance(plain, Plan)
+    assert isinstance(drafting, Plan)
+    heads = sum(part.elements for part in DRAFTING.architecture.parts if part.draft)
+    # In 16 bits, on two ranks; a router and the projection into one hidden vector cannot split.
+    assert drafting.memory.weights - plain.memory.weights == pytest.approx(
+        heads * 2 / 2 + (524_288 + 8_388_608) * 2 / 2, rel=0.001
+    )
+    assert drafting.memory.overhead > plain.memory.overhead
+    assert drafting.sessions < plain.sessions
+
+
+@pytest.mark.parametrize(
+    ("profile", "inventory", "wish", "reason"),
+    [
+        pytest.param(OPENHANDS, hopper(2), Wish(speculative=True), "its profile tells of no draft heads", id="no heads"),
+        pytest.param(DRAFTING, hopper(2), Wish(speculative=True, tensor=1, pipeline=2), "in a pipeline", id="stages"),
+        pytest.param(SMOLLM, machine(ram=16), Wish(speculative=True), "planned on GPUs only", id="draft heads on a CPU"),
+        pytest.param(SMOLLM, machine(ram=16), Wish(can_sleep=True), "there is none here", id="sleep on a CPU"),
+        pytest.param(
+            OPENHANDS,
+            machine(2, 79.25, ram=16),
+            Wish(can_sleep=True, variant="bf16"),
+            "which has 32.0",
+            id="sleep without memory",
+        ),
+        pytest.param(
+            SMOLLM,
+            replace(machine(), gpus=(replace(machine(1, 119.6).gpus[0], unified=True),)),
+            Wish(can_sleep=True),
+            "this GPU's memory is the host's",
+            id="sleep where there is one memory for all",
+        ),
+    ],
+)
+def test_a_manner_that_cannot_be_is_refused_with_the_reason(
+    profile: Profile, inventory: Inventory, wish: Wish, reason: str
+) -> None:
+    outcome = planner.plan(profile, inventory, ENGINES, wish)
+    assert isinstance(outcome, DoesNotFit)
+    assert all(reason in each.reason for each in outcome.rejections if each.variant == outcome.rejections[0].variant)
+
+
+def test_what_a_sleeping_server_keeps_of_the_hosts_memory_is_told() -> None:
+    plan = planned(machine(2, 79.25, ram=256), Wish(can_sleep=True))
+    # 32,763,876,352 parameters in 16 bits (https://huggingface.co/Qwen/Qwen2.5-32B), and the few that both ranks hold.
+    assert "asleep it keeps its weights in 61.0 GiB of the host's memory" in plan.notes
+
+
+@pytest.mark.parametrize(
+    ("wish", "sequences"),
+    [
+        pytest.param(Wish(), 8, id="eight at least"),
+        pytest.param(Wish(sessions=5), 16, id="twice the sessions, and a power of two"),
+        pytest.param(Wish(context=1_024), 64, id="no more than it counts its memory for"),
+    ],
+)
+def test_an_engine_takes_not_many_more_sequences_than_sessions(wish: Wish, sequences: int) -> None:
+    assert planned(machine(2, 79.25), wish).manner.sequences == sequences
+
+
 # -- what earlier starts took --
 
 
@@ -503,7 +610,14 @@ def setup(plan: Plan) -> Setup:
     layout = Layout(plan.gpus, plan.tensor, plan.pipeline)
     device = device_of(plan.gpus[0])
     return setup_of(
-        plan.profile, plan.variant, ENGINES[plan.engine], layout, device=device, kv_dtype=plan.kv_dtype, version="0.32.0"
+        plan.profile,
+        plan.variant,
+        ENGINES[plan.engine],
+        layout,
+        device=device,
+        kv_dtype=plan.kv_dtype,
+        version="0.32.0",
+        manner=plan.manner,
     )
 
 
@@ -553,7 +667,14 @@ def test_weights_are_those_of_that_very_setup_alone(inventory: Inventory, wish: 
 frees = st.floats(20, 79)
 setups = st.builds(
     lambda variant, tensor: setup_of(
-        OPENHANDS, variant, ENGINES["vllm"], Layout((), tensor, 1), device="GPU, 79 GiB", kv_dtype="bf16", version="0.32.0"
+        OPENHANDS,
+        variant,
+        ENGINES["vllm"],
+        Layout((), tensor, 1),
+        device="GPU, 79 GiB",
+        kv_dtype="bf16",
+        version="0.32.0",
+        manner=Manner(sequences=8),
     ),
     st.sampled_from(OPENHANDS.variants),
     st.sampled_from([1, 2]),

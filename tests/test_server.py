@@ -7,6 +7,7 @@ from launcher.server import Server, ServerSpec, serves
 NAMED = ServerSpec("m")
 FOLDER = ServerSpec("m", origin="/models/M")
 NARROW = ServerSpec("m", memory_share=0.5, sessions=4)
+TOLD = ServerSpec("m", engine="vllm", can_sleep=True, engine_args=("--enforce-eager", "--seed=7"))
 
 
 def runs(spec: ServerSpec) -> Server:
@@ -23,6 +24,7 @@ def runs(spec: ServerSpec) -> Server:
         tensor=2,
         pipeline=1,
         kv_dtype="bf16",
+        speculative=True,
     )
 
 
@@ -47,6 +49,13 @@ def runs(spec: ServerSpec) -> Server:
         pytest.param(NARROW, ServerSpec("m", memory_share=0.5), True, id="the same share"),
         pytest.param(NARROW, NARROW, True, id="the same words"),
         pytest.param(NARROW, NAMED, True, id="less than was asked for then"),
+        pytest.param(NAMED, ServerSpec("m", speculative=True), True, id="draft heads, which the planner chose"),
+        pytest.param(NAMED, ServerSpec("m", speculative=False), False, id="no draft heads"),
+        pytest.param(NAMED, ServerSpec("m", can_sleep=True), False, id="one that can sleep"),
+        pytest.param(TOLD, NAMED, True, id="nothing of what one that can sleep was told besides"),
+        pytest.param(TOLD, TOLD, True, id="the same options of the engine"),
+        pytest.param(TOLD, ServerSpec("m", engine_args=("--seed=7",)), False, id="fewer options of the engine"),
+        pytest.param(NAMED, ServerSpec("m", engine_args=("--seed=7",)), False, id="an option that nobody gave before"),
     ],
 )
 def test_a_server_serves_what_is_asked_for_or_anything_where_nothing_is(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from launcher import starts
+from launcher.plan import Manner
 from launcher.profile import Generation, Speculative
 from launcher.starts import Start, device_of, served_of
 from tests.machines_for_tests import machine
@@ -63,14 +64,18 @@ def test_cards_of_one_name_are_told_apart_by_their_memory() -> None:
 
 def test_what_is_served_changes_with_all_that_changes_its_memory() -> None:
     variant = replace(SMOLLM.variants[0], args={"vllm": ("--dtype", "float16")})
+    plain = Manner(sequences=8)
     served = [
-        served_of(SMOLLM, variant, "vllm"),
-        served_of(SMOLLM, variant, "sglang"),
-        served_of(SMOLLM, replace(variant, size=1), "vllm"),
-        served_of(SMOLLM, replace(variant, precision="fp8"), "vllm"),
-        served_of(SMOLLM, replace(variant, weights=OPENHANDS.variants[0].weights), "vllm"),
-        served_of(replace(SMOLLM, args={"vllm": ("--max-num-seqs", "4")}), variant, "vllm"),
-        served_of(replace(SMOLLM, gpu_args=((Generation((9, 0)), {"vllm": ("--enforce-eager",)}),)), variant, "vllm"),
-        served_of(replace(SMOLLM, speculative=Speculative("mtp", 2)), variant, "vllm"),
+        served_of(SMOLLM, variant, "vllm", plain),
+        served_of(SMOLLM, variant, "sglang", plain),
+        served_of(SMOLLM, replace(variant, size=1), "vllm", plain),
+        served_of(SMOLLM, replace(variant, precision="fp8"), "vllm", plain),
+        served_of(SMOLLM, replace(variant, weights=OPENHANDS.variants[0].weights), "vllm", plain),
+        served_of(replace(SMOLLM, args={"vllm": ("--max-num-seqs", "4")}), variant, "vllm", plain),
+        served_of(replace(SMOLLM, gpu_args=((Generation((9, 0)), {"vllm": ("--enforce-eager",)}),)), variant, "vllm", plain),
+        served_of(SMOLLM, variant, "vllm", Manner(Speculative("mtp", 2), sequences=8)),
+        served_of(SMOLLM, variant, "vllm", Manner(sequences=64)),
+        served_of(SMOLLM, variant, "vllm", Manner(sequences=8, can_sleep=True)),
+        served_of(SMOLLM, variant, "vllm", Manner(sequences=8, extra=("--enforce-eager",))),
     ]
     assert len({*served}) == len(served)

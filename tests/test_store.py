@@ -19,6 +19,9 @@ FULL = ServerSpec(
     memory_share=0.9,
     kv_dtype="fp8",
     sessions=4,
+    speculative=False,
+    can_sleep=True,
+    engine_args=("--enforce-eager", "--seed=7"),
 )
 
 

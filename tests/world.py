@@ -47,11 +47,20 @@ class StubEngine:
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
     FAULTS: tuple[Fault, ...] = vllm.FAULTS
+    DECIDED: frozenset[str] = vllm.DECIDED
+    AWAKE_NOTE: str = vllm.AWAKE_NOTE
 
     def gpu_budget(
-        self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int, share: float | None = None
+        self,
+        architecture: Architecture,
+        gpu: Gpu,
+        *,
+        weights: int,
+        tensor: int,
+        share: float | None = None,
+        speculated: int = 0,
     ) -> Budget:
-        return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor, share=share)
+        return vllm.gpu_budget(architecture, gpu, weights=weights, tensor=tensor, share=share, speculated=speculated)
 
     def kv_tokens(
         self,
@@ -63,8 +72,11 @@ class StubEngine:
         tensor: int,
         kv_dtype: str,
         stage: Stage | None = None,
+        speculated: int = 0,
     ) -> int:
-        return vllm.kv_tokens(architecture, gpu, kv, context, tensor=tensor, kv_dtype=kv_dtype, stage=stage)
+        return vllm.kv_tokens(
+            architecture, gpu, kv, context, tensor=tensor, kv_dtype=kv_dtype, stage=stage, speculated=speculated
+        )
 
     def kv_bytes(
         self,
@@ -76,8 +88,11 @@ class StubEngine:
         tensor: int,
         kv_dtype: str,
         stage: Stage | None = None,
+        speculated: int = 0,
     ) -> int:
-        return vllm.kv_bytes(architecture, gpu, context, sequences, tensor=tensor, kv_dtype=kv_dtype, stage=stage)
+        return vllm.kv_bytes(
+            architecture, gpu, context, sequences, tensor=tensor, kv_dtype=kv_dtype, stage=stage, speculated=speculated
+        )
 
     def stages(self, layers: int, pipeline: int) -> tuple[Stage, ...]:
         return vllm.stages(layers, pipeline)
@@ -85,13 +100,18 @@ class StubEngine:
     def layout_fault(self, architecture: Architecture, loaded: Quantisation, *, tensor: int, pipeline: int) -> str | None:
         return vllm.layout_fault(architecture, loaded, tensor=tensor, pipeline=pipeline)
 
+    def draft_fault(self, architecture: Architecture, *, pipeline: int) -> str | None:
+        return vllm.draft_fault(architecture, pipeline=pipeline)
+
     def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
         return Budget(claim=inventory.ram.available, overhead=GIB // 4, kv=inventory.ram.available - weights - GIB // 4)
 
     def command(self, plan: Plan, site: Site) -> Command:
         flags = self.flags.get(plan.profile.name, self.flags.get("", ()))
         argv = (str(site.python), str(STUB), "--host", site.host, "--port", str(site.port), "--model", plan.profile.name)
-        return Command((*argv, "--max-model-len", str(plan.context), *flags), secrets={"VLLM_API_KEY": site.api_key})
+        return Command(
+            (*argv, "--max-model-len", str(plan.context), *flags, *plan.manner.extra), secrets={"VLLM_API_KEY": site.api_key}
+        )
 
     def phase(self, line: str) -> str | None:
         return vllm.phase(line)

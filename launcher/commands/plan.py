@@ -1,6 +1,6 @@
 """`launcher plan`: what would run, and why, on this machine or on another."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from launcher.command import Command
@@ -44,6 +44,9 @@ class PlanResult:
             "context": plan.context,
             "sessions": round(plan.sessions, 2),
             "kv_dtype": plan.kv_dtype,
+            "speculative": asdict(plan.manner.speculative) if plan.manner.speculative else None,
+            "sequences": plan.manner.sequences,
+            "can_sleep": plan.manner.can_sleep,
             "memory": {
                 "weights": memory.weights,
                 "kv": memory.kv,
@@ -101,6 +104,8 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
         f"{plan.context:,} tokens; {plan.memory.kv_tokens:,} in memory: {plan.sessions:.1f} such conversations at once",
     )
     facts.add_row("KV type", plan.kv_dtype)
+    if drafts := plan.manner.speculative:
+        facts.add_row("drafts", f"{drafts.tokens} tokens at a time by the model's own heads ({drafts.method})")
     for note in plan.notes:
         facts.add_row("note", note)
     shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]

@@ -97,10 +97,28 @@ class Engine(Protocol):
     def SEQUENCES(self) -> Mapping[str, int]:
         """Sequences that one server takes at once, by build: more KV cache than these can use is never claimed."""
 
+    @property
+    def DECIDED(self) -> frozenset[str]:
+        """Options that a plan, or the launcher, decides: nobody else may give them."""
+
+    @property
+    def AWAKE_NOTE(self) -> str:
+        """What a person should know of a server that can sleep, while it is awake; "" for nothing."""
+
     def gpu_budget(
-        self, architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int, share: float | None = None
+        self,
+        architecture: Architecture,
+        gpu: Gpu,
+        *,
+        weights: int,
+        tensor: int,
+        share: float | None = None,
+        speculated: int = 0,
     ) -> Budget:
-        """What the engine makes of this GPU as one of `tensor` ranks; `share` is what was asked for of its total."""
+        """What the engine makes of this GPU as one of `tensor` ranks, with `speculated` tokens drafted at a time.
+
+        `share` is what was asked for of its total.
+        """
 
     def kv_tokens(
         self,
@@ -112,6 +130,7 @@ class Engine(Protocol):
         tensor: int,
         kv_dtype: str,
         stage: Stage | None = None,
+        speculated: int = 0,
     ) -> int:
         """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens; of a pipeline, on a rank of `stage`.
 
@@ -128,6 +147,7 @@ class Engine(Protocol):
         tensor: int,
         kv_dtype: str,
         stage: Stage | None = None,
+        speculated: int = 0,
     ) -> int:
         """Bytes on each rank with which the engine starts, and serves so many sequences of `context` tokens at once."""
 
@@ -136,6 +156,9 @@ class Engine(Protocol):
 
     def layout_fault(self, architecture: Architecture, loaded: Quantisation, *, tensor: int, pipeline: int) -> str | None:
         """Why the engine would not start the model, loaded like that, in such a layout; None if it would."""
+
+    def draft_fault(self, architecture: Architecture, *, pipeline: int) -> str | None:
+        """Why the engine would not draft with this model's own heads; None if it would."""
 
     def cpu_budget(self, inventory: Inventory, *, weights: int) -> Budget:
         """What the engine makes of the host's memory, without a GPU."""

@@ -62,9 +62,32 @@ COMPUTE = (8, 0)
 # Tokens in a page: 1, or up to 128 for some attention backends (arg_groups/overrides.py): the plan's are whole in any.
 PAGE = 128
 SEQUENCES: Mapping[str, int] = MappingProxyType({CUDA: 64, CPU: 8})
-# Batches beyond the largest graph would need memory of their own (kv_pool_runtime.py, eager_decode_gap): both are one number, a
-# small one where the cache holds few sessions anyway, since each size takes time to capture.
-FEWEST_SEQUENCES = 8
+# Models whose own heads it makes a draft model of (configs/model_config.py, _config_draft_model), by the decoder's model_type.
+DRAFTING = frozenset(
+    {
+        "deepseek_v3", "deepseek_v32", "deepseek_v4", "ernie4_5_moe", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
+        "longcat_flash", "mimo", "mimo_v2_flash", "nemotron_h", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text",
+        "qwen3_next", "step3p5",
+    }
+)  # fmt: skip
+# What the plan says, what its memory is counted by, and what would open another door than the one that is proven; each with
+# its other names (arg_groups/fields).
+DECIDED = frozenset(
+    {
+        "--admin-api-key", "--api-key", "--base-gpu-id", "--chunked-prefill-size", "--config", "--context-length",
+        "--cuda-graph-max-bs-decode", "--data-parallel-size", "--dcp-size", "--decode-context-parallel-size", "--device",
+        "--dist-init-addr", "--dp", "--dp-size", "--enable-memory-saver", "--enable-weights-cpu-backup", "--host",
+        "--json-model-override-args", "--kv-cache-dtype", "--mamba-full-memory-ratio", "--max-mamba-cache-size",
+        "--max-running-requests", "--max-total-tokens", "--mem-fraction-static", "--model", "--model-path", "--nccl-init-addr",
+        "--nnodes", "--node-rank", "--page-size", "--pipeline-parallel-size", "--port", "--pp", "--pp-size", "--quantization",
+        "--reasoning-parser", "--served-model-name", "--speculative-algorithm", "--speculative-draft-model",
+        "--speculative-draft-model-path", "--speculative-eagle-topk", "--speculative-num-draft-tokens",
+        "--speculative-num-steps", "--ssl-ca-certs", "--ssl-certfile", "--ssl-keyfile", "--swa-full-tokens-ratio",
+        "--tensor-parallel-size", "--tool-call-parser", "--tp", "--tp-size", "--trust-remote-code",
+    }
+)  # fmt: skip
+# What puts it to sleep asks for the key (http_server.py, AuthLevel.ADMIN_OPTIONAL).
+AWAKE_NOTE = ""
 
 START = Path(__file__).with_name("sglang_start.py")
 # What a CUDA context takes before SGLang looks at the free memory (published starts: 0.4 GiB), with some slack.
@@ -85,6 +108,7 @@ def gpu_budget(
     weights: int,
     tensor: int,
     share: float | None = None,  # noqa: ARG001 - it is given all that is free; the planner takes no more of that
+    speculated: int = 0,  # noqa: ARG001 - its reserve does not ask whether a draft head is captured too
 ) -> Budget:
     """KV = what is free, minus weights, what loading takes, and what SGLang itself would keep for activations and CUDA graphs.
 
@@ -105,9 +129,10 @@ def kv_tokens(
     tensor: int,
     kv_dtype: str,
     stage: Stage | None = None,
+    speculated: int = 0,
 ) -> int:
     """Tokens that `kv` bytes on each rank hold, in whole pages."""
-    setting = _setting(tensor, kv_dtype, stage)
+    setting = _setting(tensor, kv_dtype, stage, drafts=architecture.drafts if speculated else 0)
     return sglang_memory.tokens(architecture, sglang_memory.kv_pool(architecture, kv, setting), setting)
 
 
@@ -120,11 +145,15 @@ def kv_bytes(
     tensor: int,
     kv_dtype: str,
     stage: Stage | None = None,
+    speculated: int = 0,
 ) -> int:
     """Bytes on each rank for so many sequences of `context` tokens, the states' share included."""
-    setting = _setting(tensor, kv_dtype, stage)
+    setting = _setting(tensor, kv_dtype, stage, drafts=architecture.drafts if speculated else 0)
     size = sglang_memory.kv_bytes(architecture, context, sequences, setting)
-    return math.ceil(size * (1 + setting.state_ratio)) + 1 if architecture.kind == "hybrid" else size
+    if architecture.kind != "hybrid":
+        return size
+    states = sglang_memory.states(architecture, math.ceil(sequences), speculated, setting) if speculated else 0
+    return math.ceil(max(size, states / setting.state_ratio) * (1 + setting.state_ratio)) + 1
 
 
 def layout_fault(architecture: Architecture, loaded: Quantisation, *, tensor: int, pipeline: int) -> str | None:
@@ -133,6 +162,16 @@ def layout_fault(architecture: Architecture, loaded: Quantisation, *, tensor: in
     Its layers were vLLM's, and divide alike (distributed/utils.py, `divide`; layers/linear.py; layers/quantization/fp8.py).
     """
     return vllm_layouts.fault(architecture, loaded, tensor=tensor, pipeline=pipeline)
+
+
+def draft_fault(architecture: Architecture, *, pipeline: int) -> str | None:
+    """Why SGLang would not draft with this model's own heads; None if it would.
+
+    In a pipeline it does so for prefill alone (arg_groups/validation_hook.py, check_pipeline_parallel_compat).
+    """
+    if architecture.model_type not in DRAFTING:
+        return f"SGLang {VERSION} has no draft model for {architecture.model_type}"
+    return "SGLang refuses it in a pipeline" if pipeline > 1 else None
 
 
 def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
@@ -153,9 +192,12 @@ def command(plan: Plan, site: Site) -> Command:
         *("--max-total-tokens", str(plan.memory.kv_tokens)),
         # As vLLM's default (config/model.py): a server that is started again answers as before.
         *("--random-seed", "0"),
-        *(_gpu_options(plan) if plan.gpus else _cpu_options()),
+        *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
         *_rope_options(plan),
         *_parser_options(plan),
+        *_draft_options(plan),
+        # Without the second the weights would be gone after a sleep (model_runner_components/load_model_utils.py).
+        *(("--enable-memory-saver", "--enable-weights-cpu-backup") if plan.manner.can_sleep else ()),
         *plan.args,
     ]
     env = {
@@ -185,8 +227,8 @@ def measured(log: Sequence[str]) -> Measured:
     return sglang_log.measured(log)
 
 
-def _setting(tensor: int, kv_dtype: str, stage: Stage | None) -> Setting:
-    return Setting(tensor=tensor, kv_dtype=kv_dtype, page=PAGE, stage=stage)
+def _setting(tensor: int, kv_dtype: str, stage: Stage | None, *, drafts: int) -> Setting:
+    return Setting(tensor=tensor, kv_dtype=kv_dtype, page=PAGE, stage=stage, drafts=drafts)
 
 
 def _outside(tensor: int) -> int:
@@ -212,9 +254,14 @@ def _slack(gpu: Gpu, tensor: int) -> int:
 
 
 def _gpu_options(plan: Plan) -> list[str]:
+    """What SGLang is told on GPUs.
+
+    Batches beyond the largest graph would need memory of their own (kv_pool_runtime.py, eager_decode_gap): both are one number,
+    a small one where the cache holds few sessions anyway, since each size takes time to capture.
+    """
     tightest = min(plan.gpus, key=lambda gpu: gpu.free)
     prefill, _ = sglang_memory.batch_defaults(tightest.total, plan.tensor)
-    sequences = min(SEQUENCES[CUDA], max(FEWEST_SEQUENCES, 2 * math.ceil(plan.sessions)))
+    sequences = plan.manner.sequences
     return [
         *("--device", "cuda", "--mem-fraction-static", f"{_share(plan, tightest):.3f}"),
         *("--tensor-parallel-size", str(plan.tensor)),
@@ -238,10 +285,10 @@ def _share(plan: Plan, gpu: Gpu) -> float:
     return math.ceil(static / free * 1000) / 1000
 
 
-def _cpu_options() -> list[str]:
+def _cpu_options(plan: Plan) -> list[str]:
     return [
         *("--device", "cpu", "--attention-backend", "torch_native", "--mem-fraction-static", str(CPU_SHARE)),
-        *("--chunked-prefill-size", str(CPU_PREFILL), "--max-running-requests", str(SEQUENCES[CPU])),
+        *("--chunked-prefill-size", str(CPU_PREFILL), "--max-running-requests", str(plan.manner.sequences)),
     ]
 
 
@@ -268,6 +315,20 @@ def _parser_options(plan: Plan) -> list[str]:
     return [
         *(("--tool-call-parser", tools) if tools else ()),
         *(("--reasoning-parser", reasoning) if reasoning else ()),
+    ]
+
+
+def _draft_options(plan: Plan) -> list[str]:
+    """EAGLE is its word for a model's own heads too: it reads them from the model's folder (arg_groups/speculative_hook.py).
+
+    One token a step is drafted, and verified with the one before it: with one branch, one more than steps.
+    """
+    drafts = plan.manner.speculative
+    if drafts is None:
+        return []
+    return [
+        *("--speculative-algorithm", "EAGLE", "--speculative-num-steps", str(drafts.tokens)),
+        *("--speculative-eagle-topk", "1", "--speculative-num-draft-tokens", str(drafts.tokens + 1)),
     ]
 
 

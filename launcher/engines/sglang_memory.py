@@ -16,6 +16,9 @@ STATE_RATIO = 0.9
 # libraries: 0.02 to 0.15 GiB in published starts), and where the system's memory is the card's by that of the system, the
 # loading process's own included (GB10: 0.6 to 1.6 GiB). Source: utils/common.py, get_available_gpu_memory (is_integrated).
 LOADING, LOADING_UNIFIED = GIB // 10, GIB
+# Slots of states for each request: three, and two that follow it (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO,
+# get_mamba_tracking_slots).
+_STATE_SLOTS = 5
 # Inputs that DeepSeek V4's 4-to-1 compressors keep, in a page of 256 tokens (deepseek_v4_compress_state.py).
 _V4_RING, _V4_PAGE = 8, 256
 
@@ -24,7 +27,8 @@ _V4_RING, _V4_PAGE = 8, 256
 class Setting:
     """How a server is started, as far as its KV cache depends on it.
 
-    `page` is --page-size, in tokens; `stage` the layers that the rank holds, None for all.
+    `page` is --page-size, in tokens; `stage` the layers that the rank holds, None for all; `drafts` the layers of a draft head,
+    which has a pool of as many tokens.
     """
 
     tensor: int = 1
@@ -33,6 +37,7 @@ class Setting:
     window_ratio: float | None = None
     state_ratio: float = STATE_RATIO
     stage: Stage | None = None
+    drafts: int = 0
 
 
 def stages(layers: int, pipeline: int) -> tuple[Stage, ...]:
@@ -118,9 +123,11 @@ def kv_bytes(architecture: Architecture, context: int, sequences: float, setting
 
 
 def cell_bytes(architecture: Architecture, setting: Setting) -> float:
-    """Bytes that one token more takes, in all layers that the rank holds."""
+    """Bytes that one token more takes, in all layers that the rank holds and in those of a draft head."""
     if any(isinstance(cache, Latent) and cache.window for cache, _ in architecture.kept):
-        return _v4_cell(architecture, setting)
+        # Of DeepSeek V4 one layer more, as large as they are on average (pool_configurator.py, _spec_infl).
+        more = 1 / architecture.layers if setting.drafts else 0.0
+        return _v4_cell(architecture, setting) * (1 + more)
     full = window = 0
     for cache, numbers in architecture.kept:
         size = _token_bytes(cache, setting) * _held(numbers, setting)
@@ -129,7 +136,23 @@ def cell_bytes(architecture: Architecture, setting: Setting) -> float:
         else:
             full += size
     ratio = WINDOW_RATIO if setting.window_ratio is None else setting.window_ratio
-    return full + ratio * window if full else window
+    return (full + ratio * window if full else window) + setting.drafts * _draft_bytes(architecture, setting)
+
+
+def _draft_bytes(architecture: Architecture, setting: Setting) -> int:
+    """Bytes of a token in a layer of a draft head, which is like the largest of the model's (DefaultPoolConfigurator)."""
+    return max((_token_bytes(cache, setting) for cache, _ in architecture.kept), default=0)
+
+
+def states(architecture: Architecture, sequences: int, speculated: int, setting: Setting) -> int:
+    """Bytes of states without which a server that speculates would not take so many sequences.
+
+    For each of them up to five slots, and one for each token that is verified; and once more of both, which is padding
+    (mem_cache/kv_cache_configurator.py, _handle_max_mamba_cache and _calculate_mamba_ratio).
+    """
+    slots = _STATE_SLOTS * sequences + 1 + (speculated + 1) * (sequences + 1)
+    held = [(cache, numbers) for cache, numbers in architecture.kept if isinstance(cache, State)]
+    return slots * sum(memory.state_bytes(cache, setting.tensor) * _held(numbers, setting) for cache, numbers in held)
 
 
 def _held(numbers: tuple[int, ...], setting: Setting) -> int:

@@ -4,8 +4,10 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
+from launcher import recipe_options
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm_layouts, vllm_log, vllm_memory
@@ -67,15 +69,47 @@ SEQUENCES: Mapping[str, int] = MappingProxyType({CUDA: 64, CPU: 8})
 CPU_PROCESSES = 5 * GIB // 2
 # What stays free for the system and the agent beside it.
 CPU_RESERVE = GIB // 2
+# Models whose own heads it makes a draft model of (config/speculative.py, hf_config_override), by the decoder's model_type.
+DRAFTING = frozenset(
+    {
+        "deepseek_v3", "deepseek_v32", "deepseek_v4", "ernie4_5_moe", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
+        "longcat_flash", "mimo", "mimo_v2_flash", "nemotron_h", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text",
+        "qwen3_next", "step3p5",
+    }
+)  # fmt: skip
+# What the plan says, what its memory is counted by, and what would open another door than the one that is proven.
+DECIDED = recipe_options.OURS | {
+    "--block-size", "--config", "--data-parallel-size", "--decode-context-parallel-size", "--device-ids", "--enable-lora",
+    "--enable-sleep-mode", "--headless", "--hf-overrides", "--kv-cache-dtype", "--kv-cache-memory-bytes", "--master-addr",
+    "--master-port", "--model", "--nnodes", "--node-rank", "--num-gpu-blocks-override", "--pipeline-parallel-size",
+    "--prefill-context-parallel-size", "--quantization", "--quantization-config", "--root-path", "--spec-method",
+    "--spec-model", "--spec-tokens", "--ssl-ca-certs", "--ssl-certfile", "--ssl-keyfile", "--uds",
+}  # fmt: skip
+# entrypoints/serve/middleware/authenticate.py guards /v1, /v2, /inference and /cohere; the development endpoints are none of
+# these (entrypoints/serve/dev).
+AWAKE_NOTE = (
+    "able to sleep: vLLM then answers its development endpoints (/sleep, /collective_rpc, /server_info, ...) to every program "
+    "of this machine, without the key"
+)
 
 
-def gpu_budget(architecture: Architecture, gpu: Gpu, *, weights: int, tensor: int, share: float | None = None) -> Budget:
+def gpu_budget(
+    architecture: Architecture,
+    gpu: Gpu,
+    *,
+    weights: int,
+    tensor: int,
+    share: float | None = None,
+    speculated: int = 0,
+) -> Budget:
     """KV = a share of the total, minus weights, profiled activations, CUDA graphs and what lies outside PyTorch.
 
     Source: v1/worker/gpu_worker.py, determine_available_memory.
     """
     claim = int(gpu.total * _share(gpu, share or SHARE))
-    overhead = vllm_memory.overhead(architecture, _setting(gpu, tensor), sequences=SEQUENCES[CUDA])
+    setting = replace(_setting(gpu, tensor), drafts=_drafts(architecture, speculated))
+    # Of the most sequences: how many there will be follows from the KV cache that this leaves.
+    overhead = vllm_memory.overhead(architecture, setting, sequences=SEQUENCES[CUDA])
     return Budget(claim=claim, overhead=overhead, kv=claim - weights - overhead)
 
 
@@ -88,9 +122,11 @@ def kv_tokens(
     tensor: int,
     kv_dtype: str,
     stage: Stage | None = None,
+    speculated: int = 0,
 ) -> int:
     """Tokens that `kv` bytes on each rank hold in sequences of `context` tokens, in whole blocks: what vLLM will print."""
-    return vllm_memory.tokens(architecture, kv, context, _setting(gpu, tensor, kv_dtype, stage))
+    setting = replace(_setting(gpu, tensor, kv_dtype, stage), drafts=_drafts(architecture, speculated), speculated=speculated)
+    return vllm_memory.tokens(architecture, kv, context, setting)
 
 
 def kv_bytes(
@@ -102,10 +138,22 @@ def kv_bytes(
     tensor: int,
     kv_dtype: str,
     stage: Stage | None = None,
+    speculated: int = 0,
 ) -> int:
     """Bytes on each rank that so many sequences of `context` tokens need, and the block that the pool holds back."""
-    setting = _setting(gpu, tensor, kv_dtype, stage)
+    setting = replace(_setting(gpu, tensor, kv_dtype, stage), drafts=_drafts(architecture, speculated), speculated=speculated)
     return vllm_memory.kv_bytes(architecture, context, sequences, setting) + vllm_memory.block_bytes(architecture, setting)
+
+
+def draft_fault(architecture: Architecture, *, pipeline: int) -> str | None:
+    """Why vLLM would not draft with this model's own heads; None if it would.
+
+    In a pipeline some models' heads find no embedding on their stage (v1/worker/gpu/spec_decode/eagle/utils.py), and what
+    those that do hold of it is not counted.
+    """
+    if architecture.model_type not in DRAFTING:
+        return f"vLLM {VERSION} has no draft model for {architecture.model_type}"
+    return "it is not planned in a pipeline" if pipeline > 1 else None
 
 
 def cpu_budget(inventory: Inventory, *, weights: int) -> Budget:
@@ -124,6 +172,8 @@ def command(plan: Plan, site: Site) -> Command:
         *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
         *_rope_options(plan),
         *_parser_options(plan),
+        *_draft_options(plan),
+        *(("--enable-sleep-mode",) if plan.manner.can_sleep else ()),
         *plan.args,
     ]
     env = {
@@ -137,6 +187,9 @@ def command(plan: Plan, site: Site) -> Command:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in plan.gpus)
     else:
         env["VLLM_TARGET_DEVICE"] = "cpu"
+    if plan.manner.can_sleep:
+        # Without it nobody can say "sleep" (entrypoints/serve, register_vllm_dev_api_routers).
+        env["VLLM_SERVER_DEV_MODE"] = "1"
     return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=(PROGRAM,))
 
 
@@ -168,13 +221,22 @@ def _batched_tokens(gpu: Gpu) -> int:
     return BATCHED_TOKENS_LARGE if gpu.total >= vllm_memory.LARGE else BATCHED_TOKENS
 
 
+def _drafts(architecture: Architecture, speculated: int) -> int:
+    return architecture.drafts if speculated else 0
+
+
 def _gpu_options(plan: Plan) -> list[str]:
+    """What vLLM is told on GPUs.
+
+    Its CUDA graphs follow from --max-num-seqs: of 64 it captures 19 sizes up to 128 tokens and 11 for decoding alone, of 8
+    five up to 16 and 4 (config/vllm.py, _set_cudagraph_sizes).
+    """
     tightest = min(plan.gpus, key=lambda gpu: gpu.free)
     share = min(_share(tightest, 1), math.ceil(plan.memory.claim / tightest.total * 1000) / 1000)
     return [
         *("--gpu-memory-utilization", f"{share:.3f}"),
         *("--tensor-parallel-size", str(plan.tensor)),
-        *("--max-num-batched-tokens", str(_batched_tokens(tightest)), "--max-num-seqs", str(SEQUENCES[CUDA])),
+        *("--max-num-batched-tokens", str(_batched_tokens(tightest)), "--max-num-seqs", str(plan.manner.sequences)),
         *(("--pipeline-parallel-size", str(plan.pipeline)) if plan.pipeline > 1 else ()),
         *(("--kv-cache-dtype", "fp8") if plan.kv_dtype == "fp8" else ()),
     ]
@@ -182,7 +244,7 @@ def _gpu_options(plan: Plan) -> list[str]:
 
 def _cpu_options(plan: Plan) -> list[str]:
     # Eager: compiling for a CPU takes longer than it saves an agent.
-    return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(SEQUENCES[CPU]), "--enforce-eager"]
+    return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(plan.manner.sequences), "--enforce-eager"]
 
 
 def _rope_options(plan: Plan) -> list[str]:
@@ -209,6 +271,14 @@ def _parser_options(plan: Plan) -> list[str]:
         *(("--enable-auto-tool-choice", "--tool-call-parser", tools) if tools else ()),
         *(("--reasoning-parser", reasoning) if reasoning else ()),
     ]
+
+
+def _draft_options(plan: Plan) -> list[str]:
+    drafts = plan.manner.speculative
+    if drafts is None:
+        return []
+    told = {"method": drafts.method, "num_speculative_tokens": drafts.tokens}
+    return ["--speculative-config", json.dumps(told, separators=(",", ":"))]
 
 
 # Compiled when a log is read: most verbs read none.

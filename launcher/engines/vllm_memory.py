@@ -36,6 +36,8 @@ _NEARLY = 1.5
 _MLA_ALIGNMENT = 128  # platforms/interface.py: blocks of hybrids with latents
 # Starts since 0.21 with up to 64 sequences tell 0.06 to 0.74 GiB for graphs on one card, 1.2 on each of eight.
 GRAPHS, GRAPHS_IN_GROUP = GIB // 2, 5 * GIB // 4
+# A draft head is captured too: 0.74 GiB on one card, 2.2 to 2.4 on each of eight.
+GRAPHS_DRAFTING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ def overhead(
     copies = 3.87 if version >= LEAN_SAMPLER else 9.7
     peak = memory.activations(architecture, tokens=setting.batched, sequences=sequences, tensor=tensor, copies=copies)
     graphs = 0 if eager or version < GRAPHS_COUNTED else GRAPHS if tensor == 1 else GRAPHS_IN_GROUP
+    graphs *= GRAPHS_DRAFTING if setting.drafts else 1
     return peak + _sparse_workspaces(architecture, context or architecture.context) + _outside(version, tensor) + graphs
 
 

@@ -130,6 +130,42 @@ def test_a_bare_up_after_options_keeps_them_when_it_starts_again(world: World, p
     assert store.seen(world.home)[0].spec.context == 4096
 
 
+TOLD = ("--seed=7", "--dtype half")
+
+
+def test_options_for_the_engine_reach_it_and_a_bare_up_keeps_them(world: World, port: int) -> None:
+    asked = UpRequest(spec=ServerSpec("tiny", engine="vllm", engine_args=TOLD), port=port)
+    assert up.run(world, asked).plan.args[-3:] == ("--seed=7", "--dtype", "half")
+    assert up.run(world, asked).already
+    moved = up.run(world, request("", port=port + 1))
+    assert (moved.already, moved.plan.args[-3:]) == (False, ("--seed=7", "--dtype", "half"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param(ServerSpec("tiny", engine_args=("--seed=7",)), "--engine-arg is for one engine", id="of which engine?"),
+        pytest.param(
+            ServerSpec("tiny", engine="vllm", engine_args=("--max-model-len=9",)),
+            "--engine-arg --max-model-len is decided by the launcher",
+            id="the context",
+        ),
+        pytest.param(
+            ServerSpec("tiny", engine="vllm", engine_args=("--hf-token=hf_1234",)),
+            "--engine-arg --hf-token looks like a secret",
+            id="a secret, which is not repeated",
+        ),
+    ],
+)
+def test_an_option_that_may_not_be_given_is_refused_before_anything_starts(
+    world: World, port: int, spec: ServerSpec, message: str
+) -> None:
+    with pytest.raises(LauncherError, match=message) as caught:
+        up.run(world, UpRequest(spec=spec, port=port))
+    assert "hf_1234" not in f"{caught.value.message} {caught.value.hint}"
+    assert ps.run(world).rows == ()
+
+
 def test_another_model_replaces_the_one_that_runs_after_saying_so(world: World, port: int) -> None:
     up.run(world, request(port=port, wire=True))
     result = up.run(world, request("other", port=port, wire=True))
@@ -322,6 +358,8 @@ def test_down_interrupts_an_up_that_is_at_work(tmp_path: Path, port: int) -> Non
         pytest.param(ServerSpec(model="tiny", context=4096), False, id="another context"),
         pytest.param(ServerSpec(model="tiny", memory_share=0.9), False, id="a share of the memory"),
         pytest.param(ServerSpec(model="tiny", sessions=1), False, id="fewer sessions"),
+        pytest.param(ServerSpec(model="tiny", speculative=False), True, id="no draft heads, of which it has none"),
+        pytest.param(ServerSpec(model="tiny", engine="vllm", engine_args=TOLD), False, id="options of the engine"),
     ],
 )
 def test_what_is_asked_for_is_compared_with_what_runs(world: World, port: int, asked: ServerSpec, *, already: bool) -> None:

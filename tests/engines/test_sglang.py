@@ -80,19 +80,47 @@ def test_on_gpus_all_that_the_plan_says_is_said() -> None:
     assert "TORCHDYNAMO_DISABLE" not in sglang.command(plan, SITE).env
 
 
+@pytest.mark.parametrize("sequences", ["8", "32", "64"])
+def test_graphs_are_captured_for_as_many_requests_as_are_taken(sequences: str) -> None:
+    plan = planned("openhands-lm-32b", machine(2, 79.25))
+    told = options(replace(plan, manner=replace(plan.manner, sequences=int(sequences))))
+    assert (told["--cuda-graph-max-bs-decode"], told["--max-running-requests"]) == (sequences, sequences)
+
+
+DRAFTED = {
+    "--speculative-algorithm": "EAGLE",
+    "--speculative-num-steps": "3",
+    "--speculative-eagle-topk": "1",
+    "--speculative-num-draft-tokens": "4",
+}
+
+
 @pytest.mark.parametrize(
-    ("sessions", "batch"),
+    ("wish", "expected"),
     [
-        pytest.param(1.0, "8", id="few sessions"),
-        pytest.param(9.3, "20", id="some"),
-        pytest.param(900.0, "64", id="no more than the engine is asked to take"),
+        pytest.param(Wish(), DRAFTED, id="as its profile says"),
+        pytest.param(Wish(speculative=False), {}, id="not where nobody wants it"),
+        pytest.param(Wish(pipeline=2, tensor=1), {}, id="nor in a pipeline"),
     ],
 )
-def test_graphs_are_captured_for_as_many_requests_as_are_taken_and_not_for_many_more_than_sessions(
-    sessions: float, batch: str
-) -> None:
-    told = options(replace(planned("openhands-lm-32b", machine(2, 79.25)), sessions=sessions))
-    assert (told["--cuda-graph-max-bs-decode"], told["--max-running-requests"]) == (batch, batch)
+def test_the_models_own_heads_draft(wish: Wish, expected: dict[str, str]) -> None:
+    told = options(planned("qwen3.6-27b", machine(2, 79.18, compute=(9, 0)), wish))
+    assert {name: told[name] for name in DRAFTED if name in told} == expected
+
+
+def test_a_server_that_can_sleep_keeps_its_weights() -> None:
+    told = options(planned("openhands-lm-32b", machine(2, 79.25, ram=256), Wish(can_sleep=True)))
+    assert {"--enable-memory-saver", "--enable-weights-cpu-backup"} <= told.keys()
+
+
+def test_states_of_drafts_need_room_of_their_own() -> None:
+    model, gpu = PROFILES["qwen3.6-27b"].architecture, machine(1, 79.18).gpus[0]
+    plain, drafted = (sglang.kv_bytes(model, gpu, 1_024, 1, tensor=1, kv_dtype="bf16", speculated=tokens) for tokens in (0, 3))
+    # 48 layers of 48 states of 128 by 128 in 32 bits, and 10,240 by 3 of a convolution's in 16 (models/qwen3_5.py). Slots: five
+    # for the sequence, four that are verified, and once more of one and of four, which is padding.
+    states = 48 * (48 * 128 * 128 * 4 + 10_240 * 3 * 2) * (5 + 4 + 1 + 4)
+    assert drafted == pytest.approx(states / 0.9 * 1.9, rel=0.001)
+    assert plain < drafted / 10
 
 
 GPUS = [

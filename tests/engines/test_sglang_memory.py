@@ -51,6 +51,20 @@ def test_the_pool_is_what_is_left_of_a_share_of_what_was_free(identity: str) -> 
     assert pool / GIB == pytest.approx(row["sgl_kv_gb"], rel=0.015)
 
 
+@pytest.mark.parametrize(
+    ("model", "facts", "more"),
+    [
+        # pool_configurator.py: MLA's 576 elements in 16 bits, and the index keys of 128 with a scale.
+        pytest.param("lukealonso/GLM-5.1-NVFP4-MTP", {}, 576 * 2 + 132, id="sparse latents"),
+        # 4 KV heads of 256, keys and values in 16 bits.
+        pytest.param("Qwen/Qwen3.5-27B", {}, 4 * 256 * 2 * 2, id="one layer that sees all, of a model with states"),
+    ],
+)
+def test_a_draft_head_has_a_place_for_each_token_too(model: str, facts: dict[str, object], more: int) -> None:
+    plain, drafted = (sglang_memory.cell_bytes(of(model, **facts), Setting(drafts=drafts)) for drafts in (0, 1))
+    assert drafted - plain == more
+
+
 def test_states_take_their_share_of_the_pool_first() -> None:
     row = STARTS["h022"]
     before, after = (round(row[f"sgl_avail_{when}_load_gb"] * GIB) for when in ("before", "after"))

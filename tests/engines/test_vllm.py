@@ -78,6 +78,40 @@ def test_the_layout_and_the_kv_cache_are_told(wish: Wish, tensor: str, pipeline:
     assert told.get("--kv-cache-dtype") == kv_dtype
 
 
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        pytest.param(Wish(), {"method": "mtp", "num_speculative_tokens": 3}, id="as its profile says"),
+        pytest.param(Wish(speculative=False), None, id="not where nobody wants it"),
+        pytest.param(Wish(pipeline=2, tensor=1), None, id="nor in a pipeline"),
+    ],
+)
+def test_the_models_own_heads_draft(wish: Wish, expected: dict[str, object] | None) -> None:
+    told = options(planned("qwen3.6-27b", machine(2, 79.18, compute=(9, 0)), replace(wish, engine="vllm")))
+    assert json.loads(told.get("--speculative-config", "null")) == expected
+
+
+def test_a_server_that_can_sleep_is_told_so_and_so_are_people() -> None:
+    plan = planned("openhands-lm-32b", machine(2, 79.25, ram=256), Wish(can_sleep=True))
+    assert "--enable-sleep-mode" in options(plan)
+    assert vllm.command(plan, SITE).env["VLLM_SERVER_DEV_MODE"] == "1"
+    assert vllm.AWAKE_NOTE in plan.notes
+    awake = planned("openhands-lm-32b", machine(2, 79.25))
+    assert "VLLM_SERVER_DEV_MODE" not in vllm.command(awake, SITE).env
+    assert vllm.AWAKE_NOTE not in awake.notes
+
+
+def test_a_persons_own_options_come_last() -> None:
+    plan = planned("openhands-lm-32b", machine(2, 79.25), Wish(variant="fp8", extra=("--seed=7", "--dtype", "half")))
+    assert vllm.command(plan, SITE).argv[-3:] == ("--seed=7", "--dtype", "half")
+
+
+def test_as_many_sequences_are_taken_at_once_as_are_planned() -> None:
+    plan = planned("openhands-lm-32b", machine(2, 79.25))
+    told = [options(replace(plan, manner=replace(plan.manner, sequences=each)))["--max-num-seqs"] for each in (8, 64)]
+    assert told == ["8", "64"]
+
+
 @pytest.mark.parametrize("held", [0.0, 0.6, 3.0, 11.7, 20.0, 31.3])
 def test_the_share_never_asks_for_more_than_is_free(held: float) -> None:
     plan = planned("smollm2-135m", machine(1, 44.4, held=held))
