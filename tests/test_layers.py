@@ -20,7 +20,7 @@ LAYERS = (
     ("decisions", {
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
-        "engines.sglang", "engines.sglang_memory", "engines.sglang_log", "correction",
+        "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction",
         "wiring.openhands_profile", "wiring.openhands_toml",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
     }),

@@ -1,6 +1,5 @@
 """SGLang 0.5.23: PyPI's build for CUDA, and the same without the GPU's packages for CPUs."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from types import MappingProxyType
 from launcher import memory
 from launcher.architecture import Architecture
 from launcher.command import Command
-from launcher.engines import sglang_log, sglang_memory, vllm_layouts
+from launcher.engines import sglang_log, sglang_memory, vllm_layouts, yarn
 from launcher.engines.base import Budget, Fault, Site
 from launcher.engines.sglang_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
@@ -193,7 +192,7 @@ def command(plan: Plan, site: Site) -> Command:
         # As vLLM's default (config/model.py): a server that is started again answers as before.
         *("--random-seed", "0"),
         *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
-        *_rope_options(plan),
+        *yarn.overrides(plan, "--json-model-override-args"),
         *_parser_options(plan),
         *_draft_options(plan),
         # Without the second the weights would be gone after a sleep (model_runner_components/load_model_utils.py).
@@ -290,24 +289,6 @@ def _cpu_options(plan: Plan) -> list[str]:
         *("--device", "cpu", "--attention-backend", "torch_native", "--mem-fraction-static", str(CPU_SHARE)),
         *("--chunked-prefill-size", str(CPU_PREFILL), "--max-running-requests", str(plan.manner.sequences)),
     ]
-
-
-def _rope_options(plan: Plan) -> list[str]:
-    """YaRN only where the native window is exceeded; a factor beside the original length is not applied to the window again.
-
-    Source: utils/hf_transformers/common.py, get_context_length.
-    """
-    architecture = plan.profile.architecture
-    if plan.context <= architecture.context:
-        return []
-    rope = {
-        "rope_type": "yarn",
-        "factor": plan.profile.yarn_factor,
-        "original_max_position_embeddings": architecture.context,
-        "rope_theta": architecture.rope_theta,
-    }
-    overrides = {"rope_parameters": rope, "max_position_embeddings": plan.profile.context_max}
-    return ["--json-model-override-args", json.dumps(overrides, separators=(",", ":"))]
 
 
 def _parser_options(plan: Plan) -> list[str]:

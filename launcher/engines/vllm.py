@@ -10,7 +10,7 @@ from types import MappingProxyType
 from launcher import recipe_options
 from launcher.architecture import Architecture
 from launcher.command import Command
-from launcher.engines import vllm_layouts, vllm_log, vllm_memory
+from launcher.engines import vllm_layouts, vllm_log, vllm_memory, yarn
 from launcher.engines.base import Budget, Fault, Site
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
@@ -172,7 +172,7 @@ def command(plan: Plan, site: Site) -> Command:
         *("--host", site.host, "--port", str(site.port)),
         *("--max-model-len", str(plan.context)),
         *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
-        *_rope_options(plan),
+        *yarn.overrides(plan, "--hf-overrides"),
         *_parser_options(plan),
         *_draft_options(plan),
         *(("--enable-sleep-mode",) if plan.manner.can_sleep else ()),
@@ -247,24 +247,6 @@ def _gpu_options(plan: Plan) -> list[str]:
 def _cpu_options(plan: Plan) -> list[str]:
     # Eager: compiling for a CPU takes longer than it saves an agent.
     return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(plan.manner.sequences), "--enforce-eager"]
-
-
-def _rope_options(plan: Plan) -> list[str]:
-    """YaRN only where the native window is exceeded: it is static in vLLM, and costs accuracy on short texts.
-
-    vLLM takes max_position_embeddings for scaled already where the rope type is yarn (config/model.py).
-    """
-    architecture = plan.profile.architecture
-    if plan.context <= architecture.context:
-        return []
-    rope = {
-        "rope_type": "yarn",
-        "factor": plan.profile.yarn_factor,
-        "original_max_position_embeddings": architecture.context,
-        "rope_theta": architecture.rope_theta,
-    }
-    overrides = {"rope_parameters": rope, "max_position_embeddings": plan.profile.context_max}
-    return ["--hf-overrides", json.dumps(overrides, separators=(",", ":"))]
 
 
 def _parser_options(plan: Plan) -> list[str]:
