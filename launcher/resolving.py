@@ -55,8 +55,10 @@ class _Resolver:
             if (called := _version(text)) != version:
                 raise LauncherError(f"{self._package} {version} is called {called}", hint=f"ask for --version {called}")
             return
-        older = self._nearest(f"<{version}", "highest")
-        newer = self._nearest(f">{version}", "lowest")
+        # What lies in a cache says nothing of what there is.
+        away = offline(self._uv.env)
+        older = "" if away else self._nearest(f"<{version}", "highest")
+        newer = "" if away else self._nearest(f">{version}", "lowest")
         if not older and not newer:
             raise self._fault(f"cannot look for {self._package} {version}", reason)
         near = " and ".join(filter(None, (older, newer)))
