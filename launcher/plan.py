@@ -49,7 +49,8 @@ class Manner:
 class Plan:
     """A variant on exact devices. No GPUs means the CPU. `context` is in tokens; `sessions` sequences of it fit at once.
 
-    `tensor` GPUs share each layer; `pipeline` such groups stand one after another, each with a part of the layers.
+    `tensor` GPUs share each layer; `pipeline` such groups stand one after another, each with a part of the layers. `others`
+    are the variants and engines that would only have been taken after it, and why.
     """
 
     profile: Profile
@@ -64,6 +65,7 @@ class Plan:
     memory: Memory
     manner: Manner
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def devices(self) -> str:

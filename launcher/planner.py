@@ -57,7 +57,13 @@ def plan(
         best = chosen[1]
         after = f"less precise than {best.variant.name}, which does"
         rejections += [Rejection(each.variant.name, each.engine.NAME, after) for each in coarser]
-        return replace(best, notes=_notes(best, rejections, chosen[0], inventory))
+        order = [(each.variant.name, each.engine.NAME) for each in _candidates(profile, engines, wish, starts, releases)]
+        places = {each: order.index((each.variant, each.engine)) for each in rejections}
+        taken = order.index((best.variant.name, best.engine))
+        # What would have been taken first is news; the others matter to who compares.
+        before = [each for each in rejections if places[each] < taken]
+        others = _told(each for each in rejections if places[each] > taken)
+        return replace(best, notes=_notes(best, before, chosen[0], inventory), others=others)
     planned = any(best for _, best, _ in tried)
     if not planned and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
         # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
@@ -280,10 +286,12 @@ def _too_small(plan: Plan, goal: int, wish: Wish) -> str:
     return f"only {plan.context:,} tokens of context fit{each}; {why} {goal:,} (--context {plan.context} takes it as it is)"
 
 
-def _notes(plan: Plan, rejections: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
-    lost = [each for each in rejections if (each.variant, each.engine) != (plan.variant.name, plan.engine)]
-    notes = [f"{who}: {reason}" for reason, who in by_reason(lost).items()]
-    notes += plan.notes
+def _told(lost: Iterable[Rejection]) -> tuple[str, ...]:
+    return tuple(f"{who}: {reason}" for reason, who in by_reason(list(lost)).items())
+
+
+def _notes(plan: Plan, before: list[Rejection], candidate: Candidate, inventory: Inventory) -> tuple[str, ...]:
+    notes = [*_told(before), *plan.notes]
     if plan.profile.architecture.generic:
         notes.append("its model_type is not known: its memory is counted by the generic rule for decoders")
     if plan.context > plan.profile.architecture.context:

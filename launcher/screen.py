@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # Without a terminal, a phase that goes on says so this often (seconds): a log or a CI page is read afterwards.
 _REMINDER = 10.0
+# Figures that run on are told this often.
+_STEP = 2.0
+_FIGURES = str.maketrans("", "", "0123456789.")
 
 
 class Lines:
@@ -22,7 +25,7 @@ class Lines:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._phase = ""
-        self._text = ""
+        self._text = self._what = ""
         self._begun = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -32,7 +35,7 @@ class Lines:
         pass
 
     def phase(self, name: str) -> None:
-        self._phase, self._text = name, ""
+        self._phase, self._text, self._what = name, "", ""
         self._begun = self._told = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -40,9 +43,11 @@ class Lines:
 
     def update(self, text: str, done: int = 0, total: int = 0) -> None:
         now = time.monotonic()
-        if text == self._text and now - self._told < _REMINDER:
+        # A text in which only figures have changed is the same text.
+        what = text.translate(_FIGURES)
+        if now - self._told < (_REMINDER if text == self._text else _STEP if what == self._what else 0.0):
             return
-        self._text, self._told = text, now
+        self._text, self._what, self._told = text, what, now
         share = f" {done / total:.0%}" if total else ""
         self._print(f"{self._phase}: {text}{share} ({now - self._begun:.0f} s)")
 

@@ -54,7 +54,7 @@ class PlanResult:
                 "claim": memory.claim,
                 "kv_tokens": memory.kv_tokens,
             },
-            "notes": list(plan.notes),
+            "notes": [*plan.notes, *plan.others],
             "command": self.command.shell() if self.command else "",
         }
 
@@ -106,7 +106,7 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     facts.add_row("KV type", plan.kv_dtype)
     if drafts := plan.manner.speculative:
         facts.add_row("drafts", f"{drafts.tokens} tokens at a time by the model's own heads ({drafts.method})")
-    for note in plan.notes:
+    for note in (*plan.notes, *plan.others):
         facts.add_row("note", note)
     shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]
     if command:
