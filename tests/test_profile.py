@@ -20,6 +20,12 @@ def test_every_shipped_profile_is_sound(name: str) -> None:
     assert loaded.variants
 
 
+@pytest.mark.parametrize("name", sorted(catalogue.paths([catalogue.shipped()])))
+def test_every_shipped_profile_says_what_an_agent_needs_of_it(name: str) -> None:
+    table = tomllib.loads((catalogue.shipped() / f"{name}.toml").read_text())
+    assert table["context_min"] <= catalogue.load([catalogue.shipped()], name).context_max
+
+
 def test_a_profile_says_where_its_weights_are() -> None:
     shipped = catalogue.load_all([catalogue.shipped()])
     assert shipped["openhands-lm-32b"].variants[0].weights == HubWeights("all-hands/openhands-lm-32b-v0.1")
@@ -45,7 +51,7 @@ FAULTY = [
     pytest.param('vllm = ["--dtype", "float16"]', 'vllm = "--dtype"', "args must be a table", id="arguments in one text"),
     pytest.param("[[variant]]", "[tool_parser]\nvllm = 1\n[[variant]]", "tool_parser must be a table", id="no parser's name"),
     pytest.param("[[variant]]", '[min_version]\nvllm = "new"\n[[variant]]', "min_version of vllm must be", id="no version"),
-    pytest.param("title =", "context_min = 0\ntitle =", "context_min must be a whole number", id="a window of nothing"),
+    pytest.param("context_min = 8192", "context_min = 0", "context_min must be a whole number", id="a window of nothing"),
     pytest.param("title =", 'speculative = {method = "luck", tokens = 1}\ntitle =', "speculative must hold", id="no method"),
     pytest.param("[[variant]]", "[[gpu]]\ncompute = '9.0'\n[[variant]]", "gpu 1: 'args' is missing", id="a GPU with nothing"),
     pytest.param("[[variant]]", "[gpu]\ncompute = '9.0'\n[[variant]]", "gpu must be", id="one GPU that is no list"),
