@@ -75,3 +75,7 @@ class Checked:
     def beside(self, name: str) -> AbstractContextManager[Progress]:
         self._check()
         return self._progress.beside(name)
+
+    def part(self, name: str) -> AbstractContextManager[Progress]:
+        self._check()
+        return self._progress.part(name)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import catalogue, lock, processes, sizes, store, weights
+from launcher import catalogue, lock, processes, sizes, store, weights, weights_record
 from launcher.clearance import Footprint, Item, Kind, freed
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights
@@ -169,7 +169,7 @@ def _repositories(world: World) -> set[str]:
     """The repositories that profiles here are served from, and those that were fetched for us."""
     variants = (variant for profile in catalogue.load_all(world.profiles).values() for variant in profile.variants)
     named = {variant.weights.repo for variant in variants if isinstance(variant.weights, HubWeights)}
-    return named | {repo for repo, _, _ in weights.recorded(world.home)}
+    return named | {each.repo for each in weights_record.read_all(world.home)}
 
 
 def _staging(world: World) -> Iterator[Item]:
@@ -208,8 +208,8 @@ def _free(world: World, item: Item) -> str:
         if not item.inside:
             # In place: a folder moved aside in a cache of others' would stay there if we were killed.
             shutil.rmtree(item.path)
-            for _, record, _ in (each for each in weights.recorded(world.home) if each[0] == item.name):
-                record.unlink(missing_ok=True)
+            for record in (each for each in weights_record.read_all(world.home) if each.repo == item.name):
+                record.path.unlink(missing_ok=True)
         elif item.kind in {"environments", "weights"}:
             path = item.path.with_name(f"{item.name}.lock")
             with lock.acquire(path, "launcher clean", waiting=lambda _holder: None, timeout=0.0):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from launcher import hub
+from launcher.weight_files import shards
 
 INDEX = "model.safetensors.index.json"
 # A safetensors file begins with the length of its header, in eight bytes (format.md of safetensors).
@@ -13,7 +13,7 @@ _LENGTH = 8
 def sizes(folder: Path) -> dict[str, int]:
     """The bytes of each file with weights that an engine would load from the folder."""
     found = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    return {name: found[name] for name in sorted(hub.shards(found))}
+    return {name: found[name] for name in sorted(shards(found))}
 
 
 def fault(folder: Path) -> str | None:
@@ -40,10 +40,10 @@ def _named(folder: Path) -> set[str]:
     if not (folder / INDEX).is_file():
         return set()
     content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    shards = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(shard, str) for shard in named.values()):
         raise ValueError("it names no files")  # what is wrong is a value of the file's
-    return set(shards.values())
+    return set(named.values())
 
 
 def _is_complete(path: Path) -> bool:

@@ -11,9 +11,9 @@ from launcher import hub, local_model
 from launcher.child import Child
 from launcher.derive import Facts
 from launcher.errors import LauncherError
+from launcher.fetching import QUIET
 from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.progress import Progress
-from launcher.weights import QUIET
 
 
 def read(weights: HubWeights | LocalWeights, *, progress: Progress, env: Mapping[str, str]) -> Facts:
@@ -48,8 +48,9 @@ def _ask(weights: HubWeights, env: Mapping[str, str]) -> Mapping[str, Any]:
                 outcome = json.loads(line)
     if "error" in outcome:
         raise LauncherError(outcome["error"], hint=outcome["hint"])
-    if "folder" not in outcome:
-        raise LauncherError(f"asking the hub about {weights.repo} failed: {said or 'it said nothing'}", hint="try again")
+    if "away" in outcome or "folder" not in outcome:
+        reason = outcome.get("away") or said or "it said nothing"
+        raise LauncherError(f"asking the hub about {weights.repo} failed: {reason}", hint="try again")
     return outcome
 
 

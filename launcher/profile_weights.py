@@ -6,10 +6,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class HubWeights:
-    """A repository of the Hugging Face hub; `revision` is a branch, a tag or a commit, None the default branch."""
+    """A repository of the Hugging Face hub; `revision` is a branch, a tag or a commit, None the default branch.
+
+    `code`: a person agreed that the modules of this very commit may run.
+    """
 
     repo: str
     revision: str | None = None
+    code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,12 @@ class Progress(Protocol):
     def beside(self, name: str) -> "AbstractContextManager[Progress]":
         """Show work under a name of its own, which goes on beside the current phase until the context ends."""
 
+    def part(self, name: str) -> "AbstractContextManager[Progress]":
+        """One of many pieces of the current phase, a file of a download: a line of its own in a terminal while it moves.
+
+        Elsewhere it is told once, when its last `update` was of all of it.
+        """
+
 
 class Silent:
     """Shows nothing: for tests and for callers without a screen."""
@@ -30,4 +36,7 @@ class Silent:
     def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
 
     def beside(self, name: str) -> "AbstractContextManager[Progress]":  # noqa: ARG002 - a part of the protocol
+        return nullcontext(self)
+
+    def part(self, name: str) -> "AbstractContextManager[Progress]":  # noqa: ARG002 - the same
         return nullcontext(self)

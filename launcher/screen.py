@@ -1,7 +1,8 @@
 """Shows long work on stderr: a live line in a terminal, plain lines elsewhere. stdout stays free for the result."""
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -57,10 +58,27 @@ class Lines:
         other.phase(name)
         yield other
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[Progress]:
+        piece = _Piece()
+        begun = time.monotonic()
+        yield piece
+        if piece.is_whole:
+            self._print(f"{self._phase}: {name} is there ({time.monotonic() - begun:.0f} s)")
+
     def _print(self, line: str) -> None:
         # Nobody reads it any more: that is no reason to stop serving.
         with suppress(OSError, ValueError):
             print(line, file=self._out, flush=True)
+
+
+class _Piece(Silent):
+    """Remembers whether a piece of work was told to be whole."""
+
+    is_whole = False
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002 - the protocol's
+        self.is_whole = bool(total) and done == total
 
 
 class Live:
@@ -107,6 +125,17 @@ class Live:
         if time.monotonic() - begun >= 1:
             _leave(bars, name, time.monotonic() - begun)
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[Progress]:
+        bars = self._open()
+        task = bars.add_task("", phase="", total=None)
+        row = _Row(bars, task, self.say)
+        row.update(name)
+        try:
+            yield row
+        finally:
+            bars.remove_task(task)
+
     def _open(self) -> "Bars":
         if self._bars is None:
             from rich.console import Console
@@ -145,6 +174,14 @@ class _Row(Silent):
     def say(self, text: str) -> None:
         self._say(text)
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[Progress]:
+        task = self._bars.add_task(_escaped(name), phase="", total=None)
+        try:
+            yield _Row(self._bars, task, self._say)
+        finally:
+            self._bars.remove_task(task)
+
     def update(self, text: str, done: int = 0, total: int = 0) -> None:
         share = f" {done / total:.0%}" if total else ""
         self._bars.update(self._task, description=_escaped(text) + share, completed=done, total=total or None)
@@ -159,6 +196,42 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+class Events(Silent):
+    """Progress as lines of JSON, for programs: an object a line, with what happened as its `event`."""
+
+    def __init__(self, out: TextIO, *, under: Mapping[str, str] | None = None) -> None:
+        self._out = out
+        self._under = dict(under or {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def phase(self, name: str) -> None:
+        self._under["phase"] = name
+        self._tell("phase")
+
+    def say(self, text: str) -> None:
+        self._tell("said", text=text)
+
+    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._tell("progress", text=text, **({"done": done, "total": total} if total else {}))
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[Progress]:
+        yield Events(self._out, under={"phase": name})
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Progress]:
+        yield Events(self._out, under={**self._under, "file": name})
+
+    def _tell(self, event: str, **more: object) -> None:
+        with suppress(OSError, ValueError):
+            print(json.dumps({"event": event, **self._under, **more}, ensure_ascii=False), file=self._out, flush=True)
 
 
 class Nothing(Silent):

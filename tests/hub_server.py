@@ -1,10 +1,11 @@
-"""A model hub on loopback: repositories in memory, the protocol that huggingface_hub's client speaks."""
+"""A model hub on loopback: repositories in memory, the protocol of huggingface_hub's client, and what goes wrong."""
 
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,47 +13,84 @@ from types import TracebackType
 from typing import Any, Self
 
 ANY = r"[^/]+/[^/]+"
+_PIECE = 1 << 16
 
 
 @dataclass
 class Repository:
-    """Files by their paths. `gated` wants a token for files, `private` for everything."""
+    """Files by their paths. `gated` wants a token for files, `private` for everything; `older` are other commits of it."""
 
     files: Mapping[str, bytes]
     gated: bool = False
     private: bool = False
     branch: str = "main"
+    older: "tuple[Repository, ...]" = ()
 
     @cached_property
     def commit(self) -> str:
-        names = repr(sorted((path, _blob(content)) for path, content in self.files.items()))
+        names = repr(sorted((path, self.hashes[path]) for path in self.files))
         return hashlib.sha1(names.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """What each file's content is called: large ones are in LFS."""
+        return {path: _sha256(content) if _is_large(content) else _blob(content) for path, content in self.files.items()}
+
+    def at(self, revision: str | None) -> "Repository | None":
+        if revision in {None, self.branch, self.commit}:
+            return self
+        return next((each for each in self.older if each.commit == revision), None)
+
+
+@dataclass
+class Faults:
+    """What goes wrong with the contents of large files, each so many times.
+
+    `cut`: the answer ends after so many bytes. `hang`: no byte comes after so many, while the line stays open. `wrong`: a byte
+    is another one. `busy`: the answer is this status. `plain`: ranges are not known.
+    """
+
+    cut: list[int] = field(default_factory=list)
+    hang: list[int] = field(default_factory=list)
+    wrong: int = 0
+    busy: list[int] = field(default_factory=list)
+    plain: bool = False
 
 
 @dataclass
 class Hub:
-    """Serves while it is entered. `cut`: a large file's answer ends after so many bytes, once. `down`: 503 to everything."""
+    """Serves while it is entered. `down`: 503 to everything. `rate`: bytes a second of each large file, None for no limit.
+
+    `asked` are the requests, `sent` the bytes of each large file that went out; `claimed` are sizes that the hub tells instead.
+    """
 
     repositories: dict[str, Repository]
     token: str = "hf_test"  # noqa: S105  # no secret: it opens only this
-    cut: int | None = None
     down: bool = False
     pause: float = 0.0
+    rate: float | None = None
+    faults: Faults = field(default_factory=Faults)
     asked: list[str] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
+    claimed: dict[str, int] = field(default_factory=dict)
+    on_bytes: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         hub = self
+        self._over = threading.Event()
+        self._lock = threading.Lock()
 
         class Handler(_Handler):
             pass
 
         Handler.hub = hub
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -65,6 +103,26 @@ class Hub:
     def elsewhere(self) -> str:
         """Another host for the client: the real hub keeps large files on one."""
         return f"http://localhost:{self._server.server_address[1]}"
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for so long, or until the hub ends."""
+        self._over.wait(seconds)
+
+    def next_fault(self, faults: list[int]) -> int | None:
+        """The next of a list, once."""
+        with self._lock:
+            return faults.pop(0) if faults else None
+
+    def count(self, path: str, size: int) -> None:
+        with self._lock:
+            self.sent[path] += size
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no fault."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -93,22 +151,21 @@ class _Handler(BaseHTTPRequestHandler):
             (rf"/api/models/({ANY})(?:/revision/(.+))?", self._info),
             (rf"/api/models/({ANY})/tree/([^/]+)", self._tree),
             (rf"/({ANY})/resolve/([^/]+)/(.+)", self._resolve),
-            (rf"/cdn/({ANY})/(.+)", self._cdn),
+            (rf"/cdn/({ANY})/([^/]+)/(.+)", self._cdn),
         ):
             if match := re.fullmatch(pattern, path):
                 return method(*match.groups())
         return self._answer(404, b"")
 
     def _repository(self, name: str, revision: str | None) -> Repository | None:
-        """The repository, unless the answer is no: then that was given."""
+        """The repository at that revision, unless the answer is no: then that was given."""
         repository = self.hub.repositories.get(name)
         if repository is None or (repository.private and not self._known()):
             self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
             return None
-        if revision not in {None, repository.branch, repository.commit}:
+        if (found := repository.at(revision)) is None:
             self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-            return None
-        return repository
+        return found
 
     def _known(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {self.hub.token}"
@@ -121,13 +178,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self, name: str, revision: str | None) -> None:
         if repository := self._repository(name, revision):
-            siblings = [{"rfilename": path, **_metadata(content, "blobId")} for path, content in repository.files.items()]
+            siblings = [{"rfilename": path, **_metadata(repository, path, "blobId")} for path in repository.files]
+            for each in siblings:
+                each["size"] = self.hub.claimed.get(each["rfilename"], each["size"])
             self._json({"id": name, "sha": repository.commit, "private": False, "tags": [], "siblings": siblings})
 
     def _tree(self, name: str, revision: str) -> None:
         if repository := self._repository(name, revision):
-            files = [{"type": "file", "path": path, **_metadata(text, "oid")} for path, text in repository.files.items()]
-            self._json(files)
+            self._json([{"type": "file", "path": path, **_metadata(repository, path, "oid")} for path in repository.files])
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
         repository = self._repository(name, revision)
@@ -135,42 +193,72 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if repository.gated and not self._known():
             return self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
-        content = repository.files[path]
+        if path not in repository.files:
+            return self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+        content, name_of_it = repository.files[path], repository.hashes[path]
         head = {"X-Repo-Commit": repository.commit}
         if not _is_large(content):
-            return self._answer(200, content, {**head, "ETag": f'"{_blob(content)}"'})
-        linked = {"X-Linked-Etag": f'"{_sha256(content)}"', "X-Linked-Size": str(len(content))}
-        return self._answer(302, b"", {**head, **linked, "Location": f"{self.hub.elsewhere}/cdn/{name}/{path}"})
+            return self._answer(200, content, {**head, "ETag": f'"{name_of_it}"'})
+        linked = {"X-Linked-Etag": f'"{name_of_it}"', "X-Linked-Size": str(len(content))}
+        where = f"{self.hub.elsewhere}/cdn/{name}/{repository.commit}/{path}"
+        return self._answer(302, b"", {**head, **linked, "Location": where})
 
-    def _cdn(self, name: str, path: str) -> None:
-        content = self.hub.repositories[name].files[path]
-        start = int((re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) or ["", "0"])[1])
-        threading.Event().wait(self.hub.pause)
-        if self.hub.cut is not None:
-            whole, self.hub.cut = content[start : start + self.hub.cut], None
-            self.close_connection = True
-            return self._answer(206 if start else 200, whole, length=len(content) - start)
-        return self._answer(206 if start else 200, content[start:])
+    def _cdn(self, name: str, commit: str, path: str) -> None:
+        repository = self.hub.repositories[name].at(commit)
+        content = repository.files[path] if repository else b""
+        faults = self.hub.faults
+        if status := self.hub.next_fault(faults.busy):
+            return self._answer(status, b"")
+        asked = None if faults.plain else re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        if asked and start >= len(content):
+            return self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+        self.hub.wait(self.hub.pause)
+        if faults.wrong:
+            faults.wrong -= 1
+            content = bytes([content[0] ^ 1]) + content[1:]
+        ranges = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if asked else {}
+        self._begin(206 if asked else 200, {**ranges, "Content-Length": str(len(content) - start)})
+        return self._pour(path, memoryview(content)[start:]) if self._body else None
+
+    def _pour(self, path: str, content: memoryview) -> None:
+        """A large file's content, as fast as it may go, and as far."""
+        cut, hang = self.hub.next_fault(self.hub.faults.cut), self.hub.next_fault(self.hub.faults.hang)
+        ends = [each for each in (cut, hang) if each is not None]
+        for begin in range(0, min([len(content), *ends]), _PIECE):
+            piece = content[begin : min([begin + _PIECE, len(content), *ends])]
+            self.wfile.write(piece)
+            self.hub.count(path, len(piece))
+            self.hub.on_bytes()
+            if self.hub.rate:
+                self.hub.wait(len(piece) / self.hub.rate)
+        self.wfile.flush()
+        if hang is not None:
+            self.hub.wait(60)
+        self.close_connection = bool(ends)
 
     def _json(self, content: object) -> None:
         self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def _answer(self, status: int, content: bytes, headers: Mapping[str, str] | None = None, length: int | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content) if length is None else length))
-        self.end_headers()
+    def _answer(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self._begin(status, {**(headers or {}), "Content-Length": str(len(content))})
         if self._body:
             self.wfile.write(content)
 
+    def _begin(self, status: int, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
 
-def _metadata(content: bytes, blob: str) -> dict[str, Any]:
-    plain = {"size": len(content), blob: _blob(content)}
+
+def _metadata(repository: Repository, path: str, blob: str) -> dict[str, Any]:
+    content, name = repository.files[path], repository.hashes[path]
     if not _is_large(content):
-        return plain
-    # The listing calls it oid, the repository's description sha256.
-    return {**plain, "lfs": {"oid": _sha256(content), "sha256": _sha256(content), "size": len(content), "pointerSize": 134}}
+        return {"size": len(content), blob: name}
+    # The listing calls it oid, the repository's description sha256. Git's own hash is that of the pointer.
+    lfs = {"oid": name, "sha256": name, "size": len(content), "pointerSize": 134}
+    return {"size": len(content), blob: _blob(name.encode()), "lfs": lfs}
 
 
 def _is_large(content: bytes) -> bool:

@@ -13,7 +13,7 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan", "release", "environment",
-        "finding", "clearance",
+        "finding", "clearance", "weight_files",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
@@ -23,6 +23,7 @@ LAYERS = (
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction",
         "wiring.openhands_profile", "wiring.openhands_toml",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
+        "fetch_plan", "retrying", "pace",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
@@ -31,6 +32,7 @@ LAYERS = (
         "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes",
+        "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record",
     }),
     ("work", {
         "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",

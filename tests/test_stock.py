@@ -1,15 +1,15 @@
-import json
 from pathlib import Path
 
 import pytest
 
-from launcher import environments, lock, stock, store
+from launcher import environments, lock, stock, store, weights_record
 from launcher.checks.home import Kept, State
 from launcher.deciding import decide
 from launcher.engines import vllm
 from launcher.environment import MARKER, Environment, marker
 from launcher.home import Home
 from launcher.plan import Plan
+from launcher.profile_weights import HubWeights
 from launcher.release import Release
 from launcher.server import ServerSpec
 from tests.models_for_tests import tiny_folder
@@ -92,9 +92,9 @@ def test_weights_are_whole_or_broken(tmp_path: Path) -> None:
     snapshot = tmp_path / "hub" / "main"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
-    for repo, size in (("org--here", 2), ("org--cut", 3)):
-        content = {"folder": str(snapshot), "files": {"config.json": size}}
-        (home.weights / f"{repo}@default.json").write_text(json.dumps(content))
+    for repo, size in (("org/here", 2), ("org/cut", 3)):
+        told = {"folder": str(snapshot), "commit": "c0ffee", "files": {"config.json": {"size": size}}}
+        weights_record.write(home, HubWeights(repo), told)
     kept = {each.name: each.state for each in stock.fetched(home, None)}
     assert kept == {"org/here": "whole", "org/cut": "broken", "whole": "whole", "unmarked": "broken"}
 

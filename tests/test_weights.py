@@ -1,4 +1,3 @@
-import json
 import os
 import random
 import re
@@ -9,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher import disk, hub
+from launcher import disk, weights_record
 from launcher.errors import LauncherError
 from launcher.home import Home
+from launcher.hub_fetch import lacks
 from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights
 from launcher.progress import Silent
+from launcher.weight_files import wanted
 from launcher.weights import check, fetch, folder, locate
-from tests.hub_server import Hub, Repository
+from tests.hub_server import Faults, Hub, Repository
 from tests.models_for_tests import tiny_folder
 from tests.wheels import make_wheel
 
@@ -79,9 +80,9 @@ def test_what_an_engine_needs_is_fetched_once_into_the_hubs_own_cache(tmp_path: 
 
 
 def test_an_answer_that_breaks_off_is_carried_on(tmp_path: Path) -> None:
-    with Hub({"org/model": Repository(FILES)}, cut=500_000) as server:
+    with Hub({"org/model": Repository(FILES)}, faults=Faults(cut=[500_000])) as server:
         path = get(tmp_path, HubWeights("org/model"), hub_env(tmp_path, server.url))
-        assert server.cut is None
+        assert server.sent["model.safetensors"] == len(SHARD)
     assert (path / "model.safetensors").read_bytes() == SHARD
 
 
@@ -100,11 +101,11 @@ ONLY_GGUF = {"config.json": b"{}", "model.gguf": SHARD}
     [
         pytest.param(HubWeights("org/none"), {}, "no repository org/none", "check the name", id="no such repository"),
         pytest.param(HubWeights("org/private"), {}, "no repository org/private", "hf auth login", id="a private one"),
-        pytest.param(HubWeights("org/gated"), {}, "is gated", "accept its licence at http", id="a gated one"),
+        pytest.param(HubWeights("org/gated"), {}, "is gated", "accept the terms at http", id="a gated one"),
         pytest.param(HubWeights("org/model", "v9"), {}, "no revision v9", "commits", id="no such revision"),
         pytest.param(HubWeights("not a name"), {}, "'not a name' is no name", "ORGANISATION/MODEL", id="no name at all"),
         pytest.param(HubWeights("org/gguf"), {}, "no weights that an engine can load", ".safetensors", id="no weights"),
-        pytest.param(HubWeights("org/new"), {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set", "HF_HOME", id="offline"),
+        pytest.param(HubWeights("org/new"), {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE", "launcher pack", id="offline"),
         pytest.param(
             HubWeights("org/new"), {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot reach the hub", "the network", id="no network"
         ),
@@ -146,8 +147,8 @@ def test_weights_that_were_taken_out_of_the_cache_are_not_found(tmp_path: Path) 
     snapshot.mkdir()
     (snapshot / "config.json").write_text("{}")
     home.make().weights.mkdir()
-    record = {"folder": str(snapshot), "files": {"config.json": 2}}
-    (home.weights / "org--model@default.json").write_text(json.dumps(record))
+    told = {"folder": str(snapshot), "commit": "c0ffee", "files": {"config.json": {"size": 2}}}
+    weights_record.write(home, weights, told)
     assert locate(home, "m", weights) == snapshot == folder(home, "m", weights, {})
     (snapshot / "config.json").write_text("{")
     assert locate(home, "m", weights) is None
@@ -197,39 +198,44 @@ def test_before_it_is_fetched_the_folder_is_where_the_hub_will_put_it(
     ],
 )
 def test_only_what_an_engine_needs_is_wanted(names: list[str], expected: set[str]) -> None:
-    assert set(hub.wanted(names)) == expected
+    assert set(wanted(names)) == expected
+
+
+TWO_SHARDS = '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'
 
 
 @pytest.mark.parametrize(
-    ("files", "expected"),
+    ("files", "tree", "expected"),
     [
-        pytest.param({"config.json": "{}", "model.safetensors": ""}, True, id="one file"),
-        pytest.param({"model.safetensors": ""}, False, id="no configuration"),
-        pytest.param({"config.json": "{}"}, False, id="no weights"),
+        pytest.param({"config.json": "{}", "model.safetensors": ""}, {}, [], id="one file"),
+        pytest.param({"model.safetensors": ""}, {}, ["config.json"], id="no configuration"),
+        pytest.param({"config.json": "{}"}, {}, ["model.safetensors"], id="no weights"),
         pytest.param(
-            {
-                "config.json": "{}",
-                "model.safetensors.index.json": '{"weight_map": {"a": "1.safetensors"}}',
-                "1.safetensors": "",
-            },
-            True,
+            {"config.json": "{}", "model.safetensors.index.json": TWO_SHARDS, "1.safetensors": "", "2.safetensors": ""},
+            {},
+            [],
             id="all shards",
         ),
         pytest.param(
-            {
-                "config.json": "{}",
-                "model.safetensors.index.json": '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}',
-                "1.safetensors": "",
-            },
-            False,
+            {"config.json": "{}", "model.safetensors.index.json": TWO_SHARDS, "1.safetensors": ""},
+            {},
+            ["2.safetensors"],
             id="a shard is missing",
+        ),
+        pytest.param(
+            {"config.json": "{}", "model.safetensors": "12"},
+            {"config.json": 2, "model.safetensors": 3, "tokenizer.json": 1, "README.md": 9},
+            ["model.safetensors", "tokenizer.json"],
+            id="less than the hub has, of what is needed",
         ),
     ],
 )
-def test_a_snapshot_is_whole_or_not(tmp_path: Path, files: dict[str, str], *, expected: bool) -> None:
+def test_what_a_snapshot_lacks_is_named(
+    tmp_path: Path, files: dict[str, str], tree: dict[str, int], expected: list[str]
+) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert hub.is_whole(tmp_path) is expected
+    assert lacks(tmp_path, tree) == expected
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ class Told:
 
     phases: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
@@ -137,6 +138,10 @@ class Told:
 
     def beside(self, name: str) -> AbstractContextManager[Progress]:
         self.phases.append(name)
+        return nullcontext(self)
+
+    def part(self, name: str) -> AbstractContextManager[Progress]:
+        self.parts.append(name)
         return nullcontext(self)
 
 

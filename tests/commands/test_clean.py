@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher import lock, ports
+from launcher import lock, ports, weights_record
 from launcher.clearance import Item
 from launcher.command import Command
 from launcher.commands import clean, down, up
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
+from launcher.profile_weights import HubWeights
 from launcher.runners import spares
 from launcher.server import ServerSpec
 from launcher.world import World
@@ -64,8 +65,8 @@ def hub_model(world: World, repo: str) -> Path:
     path = Path(world.env["HF_HOME"]) / "hub" / f"models--{repo.replace('/', '--')}"
     filled(path / "snapshots" / "main" / "config.json", 10)
     world.home.weights.mkdir(exist_ok=True)
-    record = {"folder": str(path / "snapshots" / "main"), "files": {"config.json": 10}}
-    (world.home.weights / f"{repo.replace('/', '--')}@default.json").write_text(json.dumps(record))
+    told = {"folder": str(path / "snapshots" / "main"), "commit": "main", "files": {"config.json": {"size": 10}}}
+    weights_record.write(world.home, HubWeights(repo), told)
     return path
 
 
