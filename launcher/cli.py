@@ -435,6 +435,7 @@ def _spec(typed: argparse.Namespace) -> "ServerSpec":
         speculative=typed.speculative,
         can_sleep=typed.can_sleep,
         engine_args=tuple(typed.engine_arg),
+        trust_remote_code=typed.trust_remote_code or "",
     )
 
 

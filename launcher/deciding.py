@@ -65,9 +65,9 @@ def decide(world: World, spec: ServerSpec, inventory: Inventory) -> Plan | DoesN
     )
     starts, releases = history.read(world.home), world.releases()
     if reference := spec.origin or spec.model:
-        profile = find(world, reference)
+        profile = find(world, reference, trusted=spec.trust_remote_code)
         _refuse_variant(profile, spec.variant)
-        return planner.plan(profile, inventory, world.engines, wish, starts, releases=releases)
+        return pinned(planner.plan(profile, inventory, world.engines, wish, starts, releases=releases), spec.pinned)
     profiles = _unasked(world)
     best = planner.choose(profiles, inventory, world.engines, wish, starts, releases=releases)
     if best is None:
@@ -101,17 +101,33 @@ def _refuse_variant(profile: Profile, variant: str | None) -> None:
         raise LauncherError(f"{profile.name} has no variant {variant!r}", hint=f"it has {', '.join(known)}")
 
 
-def find(world: World, reference: str) -> Profile:
+def find(world: World, reference: str, *, trusted: str = "") -> Profile:
     """The profile that a person means by a name, a repository of the hub or a folder; derived where there is none.
 
-    Raises LauncherError for what does not exist, or cannot be served.
+    `trusted` is the commit whose code may run. Raises LauncherError for what does not exist, or cannot be served.
     """
     weights = place(world, reference)
+    if isinstance(weights, HubWeights) and trusted:
+        return derive(world.facts(replace(weights, revision=trusted, code=True)))
+    if trusted:
+        hint = "leave --trust-remote-code out: it is for a repository of the hub, ORGANISATION/MODEL, at a commit"
+        raise LauncherError(f"{reference} brings no code of its own that could run", hint=hint)
     if weights is None:
         return catalogue.load(world.profiles, reference)
     if isinstance(weights, HubWeights) and (profile := served_from(world, weights.repo)):
         return profile
     return derive(world.facts(weights))
+
+
+def pinned(outcome: Plan | DoesNotFit, pin: str) -> Plan | DoesNotFit:
+    """The plan with the weights that were served before, REPOSITORY@COMMIT, if it is of that repository."""
+    repo, _, commit = pin.rpartition("@")
+    if not isinstance(outcome, Plan) or not isinstance(outcome.variant.weights, HubWeights):
+        return outcome
+    if outcome.variant.weights.repo != repo:
+        return outcome
+    exact = replace(outcome.variant.weights, revision=commit)
+    return replace(outcome, variant=replace(outcome.variant, weights=exact))
 
 
 def meant(world: World, spec: ServerSpec) -> ServerSpec:

@@ -14,6 +14,9 @@ from launcher.profile import CPU, CUDA, Profile
 from launcher.profile_weights import HubWeights, LocalWeights
 
 CONFIG = "config.json"
+TRUST = "--trust-remote-code"
+# Both engines call it so (vllm 0.32, engine/arg_utils.py; SGLang 0.5.23, server_args.py).
+_TRUSTING = ("vllm", "sglang")
 INDEX = "model.safetensors.index.json"
 
 # Repositories of these bring code of their own, but transformers 5 or vLLM 0.32 (transformers_utils/config.py) know the model.
@@ -49,13 +52,16 @@ _NAME_LENGTH = 64
 class Facts:
     """What is known of a model before its weights are fetched.
 
-    `texts` are its small files by name, `sizes` the bytes of its files with weights, as far as they are known.
+    `texts` are its small files by name, `sizes` the bytes of its files with weights, as far as they are known. `commit` is the
+    repository's that they are of, `code` the modules that it has then.
     """
 
     weights: HubWeights | LocalWeights
     texts: Mapping[str, str]
     sizes: Mapping[str, int]
     seen: dt.date
+    commit: str = ""
+    code: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -81,12 +87,14 @@ def derive(facts: Facts) -> Profile:
     """The profile of a model that no file describes; raises LauncherError for what cannot be served or is damaged."""
     made = profile.from_table(table(facts), name=facts.name, where=facts.where, origin=facts.where)
     # Not in the table: a file that is made of it is a profile that describes this model.
-    return replace(made, notes=(f"no profile describes this model: it was derived from {facts.where}", *made.notes))
+    notes = (f"no profile describes this model: it was derived from {facts.where}", *made.notes)
+    return _trusting(replace(made, notes=notes), facts)
 
 
 def table(facts: Facts) -> dict[str, Any]:
     """The same as the content of a profile's file."""
     config = _config(facts)
+    _refuse_code(config, facts)
     _refuse(config, facts.where)
     model_type, template = str(config.get("model_type")), _template(facts)
     tools = parsers.tools(model_type, template)
@@ -132,13 +140,52 @@ def _object(facts: Facts, name: str) -> Mapping[str, Any]:
     return content
 
 
+def _trusting(made: Profile, facts: Facts) -> Profile:
+    """The same with the code of its commit let run, if a person agreed to that; both engines call it alike."""
+    if not isinstance(facts.weights, HubWeights) or not facts.weights.code:
+        return made
+    variants = tuple(
+        replace(each, weights=facts.weights, args={engine: (*each.args.get(engine, ()), TRUST) for engine in _TRUSTING})
+        for each in made.variants
+    )
+    note = f"code of {facts.where} runs, as was agreed to for {facts.commit}: {', '.join(facts.code)}"
+    return replace(made, variants=variants, notes=(*made.notes, note))
+
+
+def _refuse_code(config: Mapping[str, Any], facts: Facts) -> None:
+    """What would run code that nobody has agreed to; the modules that would run are listed."""
+    needs = config.get("auto_map") and str(config.get("model_type")) not in _KNOWN_WITHOUT_CODE
+    trusted = isinstance(facts.weights, HubWeights) and facts.weights.code
+    if trusted and not facts.code:
+        hint = "leave --trust-remote-code out"
+        raise LauncherError(f"{facts.where} brings no code of its own at {facts.commit}", hint=hint)
+    if trusted and facts.commit != facts.weights.revision:  # type: ignore[union-attr]  # it is the hub's
+        message = f"{facts.where} is at {facts.commit}, and --trust-remote-code names another commit"
+        raise LauncherError(message, hint="read its code at that commit, and name it in full")
+    elsewhere = sorted({name.partition("--")[0] for name in _modules_of(config.get("auto_map")) if "--" in name})
+    if (needs or trusted) and elsewhere:
+        message = f"{facts.where} would run code out of another repository, {', '.join(elsewhere)}, at no fixed commit"
+        raise LauncherError(message, hint="take a model that the engine itself knows")
+    if not needs or trusted:
+        return
+    listed = ", ".join(facts.code) or f"auto_map in its {CONFIG}"
+    if isinstance(facts.weights, LocalWeights) or not facts.code:
+        message = f"{facts.where} needs code of its own ({listed}), and no commit says which code that is"
+        raise LauncherError(message, hint="take the model from its repository, or one that the engine itself knows")
+    raise LauncherError(
+        f"{facts.where} needs code of its own, which would run here with your rights: {listed}",
+        hint=f"read these files at commit {facts.commit}; if you trust them: {TRUST} {facts.commit}",
+    )
+
+
+def _modules_of(auto_map: Any) -> Iterator[str]:
+    """The classes that an auto_map names; a tokenizer's are a pair."""
+    for value in auto_map.values() if isinstance(auto_map, dict) else ():
+        yield from (str(each) for each in (value if isinstance(value, list) else [value]))
+
+
 def _refuse(config: Mapping[str, Any], where: str) -> None:
     """What is not served, whatever the machine."""
-    if config.get("auto_map") and str(config.get("model_type")) not in _KNOWN_WITHOUT_CODE:
-        raise LauncherError(
-            f"{where} needs code of its own (auto_map in its {CONFIG}), and this launcher runs no code out of repositories",
-            hint="it would need --trust-remote-code of the engine; take a model that the engine itself knows",
-        )
     classes = config.get("architectures")
     if isinstance(classes, list) and classes and not any(str(name).endswith(_GENERATES) for name in classes):
         raise LauncherError(f"{where} does not write text: it is a {classes[0]}", hint="take a model for chat")

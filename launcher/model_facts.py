@@ -28,7 +28,7 @@ def read(weights: HubWeights | LocalWeights, *, progress: Progress, env: Mapping
     progress.phase("model")
     progress.update(f"asking the hub about {weights.repo}")
     told = _ask(weights, env)
-    return Facts(weights, _texts(Path(told["folder"])), told["sizes"], today)
+    return Facts(weights, _texts(Path(told["folder"])), told["sizes"], today, commit=told["commit"], code=tuple(told["code"]))
 
 
 def _refuse_no_folder(path: Path) -> None:

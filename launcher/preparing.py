@@ -49,7 +49,7 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
     if found := weights.locate(home, _name(plan), kind):
         there = _environment(home, env, engines, plan, progress)
         progress.phase("weights")
-        return _prepared(home, there, found)
+        return _prepared(home, there, found, weights.pin(home, kind, found))
     python: Future[Path] = Future()
 
     def fetch(shown: Progress) -> Path:
@@ -71,7 +71,8 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
             installing.compile_all(there, progress=shown, env=env)
         if not files.done():
             progress.phase("waiting")
-        return _prepared(home, there, _awaited(files, shown, "for the weights; the engine is imported meanwhile"))
+        found = _awaited(files, shown, "for the weights; the engine is imported meanwhile")
+        return _prepared(home, there, found, weights.pin(home, kind, found))
 
 
 def _awaited(outcome: "Future[Path]", progress: Progress, text: str) -> Path:
@@ -89,11 +90,18 @@ def _imports_begin(home: Home, engine: Engine, plan: Plan, there: Environment) -
         spares.make(home, engine.command(plan, site).keeping(engine.CACHES, ready.caches), environment=there.path)
 
 
-def _prepared(home: Home, there: Environment, files: Path) -> Prepared:
+def _prepared(home: Home, there: Environment, files: Path, pinned: str = "") -> Prepared:
     caches = home.caches / there.name
     for folder in (home.caches, caches):
         folder.mkdir(mode=0o700, exist_ok=True)
-    return Prepared(environment=there.path, python=there.python, weights=files, caches=caches, version=there.release.version)
+    return Prepared(
+        environment=there.path,
+        python=there.python,
+        weights=files,
+        caches=caches,
+        version=there.release.version,
+        pinned=pinned,
+    )
 
 
 def _environment(

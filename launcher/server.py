@@ -14,7 +14,8 @@ class ServerSpec:
     """What a person asked to be served, in words that make the same plan again; None and () leave it to the planner.
 
     `model` is what was typed, and the served name once there is a plan; `origin` is then the repository or the folder that was
-    typed, where the name alone would not find it again. `engine_args` are options for the engine, as typed.
+    typed, where the name alone would not find it again. `engine_args` are options for the engine, as typed. Code of the
+    commit `trust_remote_code` may run. `pinned` is what was served, REPOSITORY@COMMIT: a restart serves the same weights.
     """
 
     model: str
@@ -31,6 +32,8 @@ class ServerSpec:
     speculative: bool | None = None
     can_sleep: bool = False
     engine_args: tuple[str, ...] = ()
+    trust_remote_code: str = ""
+    pinned: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def serves(server: Server, asked: ServerSpec) -> bool:
         and asked.speculative in {None, server.speculative}
         and (server.spec.can_sleep or not asked.can_sleep)
         and asked.engine_args in {(), server.spec.engine_args}
+        and asked.trust_remote_code in {"", server.spec.trust_remote_code}
         # What a plan made of these is its context: that it would come out the same, only the same words say.
         and asked.memory_share in {None, server.spec.memory_share}
         and asked.sessions in {None, server.spec.sessions}

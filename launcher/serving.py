@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from launcher import measuring, ports, processes, store
@@ -85,7 +86,7 @@ def _launched(world: World, what: Launch) -> Proven:
 def _prepare(world: World, spec: ServerSpec, plan: Plan, *, port: int, key: str) -> Launch:
     ready = world.prepare(plan, world.progress)
     return Launch(
-        spec=spec,
+        spec=replace(spec, pinned=ready.pinned),
         plan=plan,
         site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
         environment=ready.environment,

@@ -54,6 +54,15 @@ def repository(repo: str, env: Mapping[str, str]) -> Path:
     return _hub_cache(env) / f"models--{repo.replace('/', '--')}"
 
 
+def pin(home: Home, weights: Weights, folder: Path) -> str:
+    """What the folder is of the hub's, REPOSITORY@COMMIT; "" for what is not from there."""
+    if not isinstance(weights, HubWeights):
+        return ""
+    found = weights_record.find(home, weights)
+    # What the hub could not be asked about has no record: the client calls a snapshot as its commit.
+    return f"{weights.repo}@{found.commit if found and found.folder == folder else folder.name}"
+
+
 def check(weights: Weights) -> None:
     """Raise LauncherError for weights that cannot be had, as far as this can be known before anything is fetched."""
     if isinstance(weights, LocalWeights) and (fault := local.fault(weights.path)):

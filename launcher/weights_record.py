@@ -51,9 +51,10 @@ def write(home: Home, weights: HubWeights, told: Mapping[str, Any]) -> None:
 def find(home: Home, weights: HubWeights) -> Recorded | None:
     """The record of exactly this revision or, for a commit, of any revision that is that commit."""
     exact = _read(_path(home, weights))
-    if exact or not weights.revision:
-        return exact
-    return next((each for each in read_all(home) if (each.repo, each.commit) == (weights.repo, weights.revision)), None)
+    others = read_all(home) if weights.revision else ()
+    same = (each for each in others if (each.repo, each.commit) == (weights.repo, weights.revision))
+    candidates = (each for each in (exact, *same) if each)
+    return next((each for each in candidates if not weights.code or any(name.endswith(".py") for name in each.files)), None)
 
 
 def read_all(home: Home) -> tuple[Recorded, ...]:

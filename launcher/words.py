@@ -192,6 +192,12 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION",
         help="an option for the engine itself, with --engine; --engine-arg=--name=value, as often as needed",
     )
+    parser.add_argument(
+        "--trust-remote-code",
+        type=_commit,
+        metavar="COMMIT",
+        help="let the code of this commit of the model's repository run with your rights",
+    )
 
 
 def _add_on(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
@@ -210,6 +216,12 @@ def _engine(text: str) -> str:
 def _version(text: str) -> str:
     if not re.fullmatch(r"\d+(\.\d+)*([a-z]+\d+)?(\.(post|dev)\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 0.31.0")
+    return text
+
+
+def _commit(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a commit in full, 40 hexadecimal digits")
     return text
 
 

@@ -20,7 +20,8 @@ from launcher.runners.base import Runner
 class Prepared:
     """What a plan needs on disk: its engine's environment (the folder, its interpreter, its caches) and its weights.
 
-    `version` is the engine's that is in the environment.
+    `version` is the engine's that is in the environment. `pinned` is the hub's REPOSITORY@COMMIT that the weights are, "" for
+    others.
     """
 
     environment: Path
@@ -28,6 +29,7 @@ class Prepared:
     weights: Path
     caches: Path
     version: str
+    pinned: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import hub, model_facts
+from launcher import hub, model_facts, weights
 from launcher.deciding import decide
 from launcher.errors import LauncherError
 from launcher.plan import Plan
@@ -65,6 +65,8 @@ def test_the_users_token_opens_a_gated_repository(tmp_path: Path) -> None:
         assert model_facts.read(CODER, progress=Silent(), env=env).texts == coder()
 
 
+CODE = Repository({**FILES, "config.json": coder(auto_map={"AutoConfig": "modeling_x.Y"})["config.json"].encode()})
+ELSEWHERE = Repository({**FILES, "config.json": coder(auto_map={"AutoConfig": "else/where--x.Y"})["config.json"].encode()})
 NO_CONFIG = {"model.safetensors": safetensors(10)}
 CUT = {**FILES, "config.json": b'{"model_type": "qwen2", "num_hid'}
 
@@ -77,7 +79,7 @@ CUT = {**FILES, "config.json": b'{"model_type": "qwen2", "num_hid'}
         pytest.param("org/gguf", {}, "no weights that an engine can load", ".safetensors", id="weights in another format"),
         pytest.param("org/bare", {}, "org/bare has no config.json", "Hugging Face format", id="no config.json"),
         pytest.param("org/cut", {}, "config.json of org/cut is not valid JSON", "half written", id="a cut config.json"),
-        pytest.param("org/code", {}, "needs code of its own (auto_map", "--trust-remote-code", id="code of its own"),
+        pytest.param("org/code", {}, "run here with your rights: modeling_x.py", "--trust-remote-code", id="code of its own"),
         pytest.param("org/new", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE", "launcher pack", id="offline"),
         pytest.param("org/new", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot reach the hub", "the network", id="no network"),
         pytest.param("a/b/c", {}, "'a/b/c' names neither a repository nor a folder", "./a/b/c", id="neither name nor folder"),
@@ -91,13 +93,74 @@ def test_what_cannot_be_planned_is_told_in_one_line(
         "org/gguf": Repository({"config.json": b"{}", "model.gguf": b"GGUF"}),
         "org/bare": Repository(NO_CONFIG),
         "org/cut": Repository(CUT),
-        "org/code": Repository({**FILES, "config.json": coder(auto_map={"AutoConfig": "x.Y"})["config.json"].encode()}),
+        "org/code": CODE,
     }
     with Hub(repositories) as server, pytest.raises(LauncherError) as fault:
         decide(world_on(tmp_path, hub_env(tmp_path, server.url, **more)), ServerSpec(repo), machine(1, 79.18))
     assert message in fault.value.message
     assert hint in fault.value.hint
     assert "\n" not in fault.value.message
+
+
+# -- code out of repositories --
+
+
+def test_code_runs_only_at_the_commit_that_was_agreed_to(tmp_path: Path) -> None:
+    moved = replace(CODE, files={**CODE.files, "modeling_x.py": b"evil()"}, older=(CODE,))
+    with Hub({"org/code": moved}) as server:
+        world = world_on(tmp_path, hub_env(tmp_path, server.url))
+        plan = decide(world, ServerSpec("org/code", trust_remote_code=CODE.commit), machine(1, 79.18))
+        assert isinstance(plan, Plan)
+        assert plan.variant.weights == HubWeights("org/code", CODE.commit, code=True)
+        assert plan.args.count("--trust-remote-code") == 1
+        assert f"code of org/code runs, as was agreed to for {CODE.commit}: modeling_x.py" in plan.notes
+        path = weights.fetch(
+            world.home,
+            "code",
+            plan.variant.weights,
+            environment_python=Path,
+            progress=Silent(),
+            env=hub_env(tmp_path, server.url),
+        )
+        assert (path.name, (path / "modeling_x.py").read_bytes()) == (CODE.commit, b"raise")
+        again = decide(world, ServerSpec("code", origin="org/code", trust_remote_code=CODE.commit), machine(1, 79.18))
+        assert isinstance(again, Plan)
+        assert again.variant.weights == plan.variant.weights
+
+
+@pytest.mark.parametrize(
+    ("repository", "word", "message"),
+    [
+        pytest.param(ELSEWHERE, "org/code", "would run code out of another repository, else/where", id="code of others"),
+        pytest.param(Repository({"config.json": b"{}", **SHARDS}), "org/code", "brings no code of its own", id="there is none"),
+        pytest.param(CODE, "tiny", "tiny brings no code of its own", id="a profile"),
+        pytest.param(CODE, "./folder", "./folder brings no code of its own", id="a folder"),
+    ],
+)
+def test_what_cannot_be_agreed_to_is_told(tmp_path: Path, repository: Repository, word: str, message: str) -> None:
+    with Hub({"org/code": repository}) as server:
+        world = world_on(tmp_path, hub_env(tmp_path, server.url))
+        with pytest.raises(LauncherError, match=message):
+            decide(world, ServerSpec(word, trust_remote_code=repository.commit), machine(1, 79.18))
+
+
+# -- what was served before --
+
+
+@pytest.mark.parametrize(
+    ("pinned", "revision"),
+    [
+        pytest.param("org/Coder-7B@c0ffee", "c0ffee", id="the same commit"),
+        pytest.param("org/other@c0ffee", None, id="of another repository, the branch as it is"),
+        pytest.param("", None, id="nothing yet, the branch as it is"),
+    ],
+)
+def test_a_restart_serves_the_weights_that_were_served(tmp_path: Path, pinned: str, revision: str | None) -> None:
+    with Hub({"org/Coder-7B": Repository(FILES)}) as server:
+        world = world_on(tmp_path, hub_env(tmp_path, server.url))
+        plan = decide(world, ServerSpec("org/Coder-7B", pinned=pinned), machine(1, 79.18))
+    assert isinstance(plan, Plan)
+    assert plan.variant.weights == HubWeights("org/Coder-7B", revision)
 
 
 # -- folders --

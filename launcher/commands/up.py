@@ -114,7 +114,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
         return _told(world, request, plan, proven, watch, replaced="", already=True)
     proven = serve(world, spec, plan, port=port, key=key, running=running, spare=request.spare)
     try:
-        store.want(world.home, spec)
+        store.want(world.home, proven.server.spec)
         store.keep_port(world.home, port)
         replaced = running.name if running and running.name != spec.model else ""
         return _told(world, request, plan, proven, watch, replaced=replaced, already=False)
