@@ -3,13 +3,13 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import catalogue, lock, processes, sizes, store, weights, weights_record
-from launcher.clearance import Footprint, Item, Kind, freed
+from launcher import catalogue, fetching, lock, processes, sizes, store, weights, weights_record
+from launcher.clearance import KINDS, Footprint, Item, Kind, freed
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights
 from launcher.runners import spares
@@ -35,18 +35,19 @@ class Cleared:
     stayed: tuple[tuple[str, str], ...] = ()
 
 
-def survey(world: World, *, weigh: Weigh = sizes.weigh) -> tuple[Item, ...]:
+def survey(world: World, *, weigh: Weigh = sizes.weigh, kinds: Collection[Kind] = KINDS) -> tuple[Item, ...]:
     """All that takes room, by kind and name; nothing is changed."""
     world.progress.phase("sizes")
     users = _Users.look(world)
     found: list[Item] = []
-    for what, items in (
-        ("environments", _environments(world, users)),
-        ("caches", _caches(world, users)),
-        ("logs", _logs(world, users)),
-        ("weights", _weights(world, users)),
-        ("what was left half done", _staging(world)),
-    ):
+    every: tuple[tuple[Kind, str, Iterator[Item]], ...] = (
+        ("environments", "environments", _environments(world, users)),
+        ("caches", "caches", _caches(world, users)),
+        ("logs", "logs", _logs(world, users)),
+        ("weights", "weights", _weights(world, users)),
+        ("staging", "what was left half done", _staging(world)),
+    )
+    for _, what, items in (each for each in every if each[0] in kinds):
         world.progress.update(f"measuring {what}")
         for item in items:
             footprint, read = weigh(item.path)
@@ -206,8 +207,10 @@ def _free(world: World, item: Item) -> str:
         return Uv(world.env, cpu_build=True).clean_cache(cwd=world.home.root) or ""
     try:
         if not item.inside:
-            # In place: a folder moved aside in a cache of others' would stay there if we were killed.
-            shutil.rmtree(item.path)
+            fetching.remove(item.name, env=world.env, cwd=world.home.root)
+            # What that left: in place, since a folder moved aside in a cache of others' would stay there if we were killed.
+            if item.path.exists():
+                shutil.rmtree(item.path)
             for record in (each for each in weights_record.read_all(world.home) if each.repo == item.name):
                 record.path.unlink(missing_ok=True)
         elif item.kind in {"environments", "weights"}:

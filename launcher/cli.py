@@ -186,6 +186,43 @@ def _models_add(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _pull(typed: argparse.Namespace) -> int:
+    from launcher.commands import pull
+    from launcher.server import ServerSpec
+
+    spec = ServerSpec(model=typed.model, variant=typed.variant, trust_remote_code=typed.trust_remote_code or "")
+    with _world(offline=typed.offline, events=typed.json) as world:
+        result: Result = (pull.dry_run if typed.dry_run else pull.run)(world, spec, _inventory(None))
+    if typed.json:
+        _print(json.dumps(result.json(), ensure_ascii=False))
+        return result.exit_code
+    return _show(result, as_json=False)
+
+
+def _models_verify(typed: argparse.Namespace) -> int:
+    from launcher.commands import models_verify
+
+    with _world(offline=typed.offline) as world:
+        result = models_verify.run(world, typed.model)
+    return _show(result, as_json=typed.json)
+
+
+def _models_rm(typed: argparse.Namespace) -> int:
+    from launcher.commands import clean, models_rm
+
+    with _world() as world:
+        chosen = models_rm.run(world, typed.model)
+    agreed = typed.yes
+    if not agreed:
+        _show(chosen, as_json=typed.json)
+        agreed = not typed.json and sys.stdin.isatty() and _agreed(chosen.question)
+    if not agreed:
+        return 0
+    with _world() as world:
+        result = clean.free(world, chosen)
+    return _show(result, as_json=typed.json)
+
+
 def _engines(typed: argparse.Namespace) -> int:
     from launcher.commands import engines
 
@@ -324,6 +361,9 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "models show": _models_show,
         "models check": _models_check,
         "models add": _models_add,
+        "models verify": _models_verify,
+        "models rm": _models_rm,
+        "pull": _pull,
         "engines": _engines,
         "engines install": _engines_install,
         "engines remove": _engines_remove,
@@ -342,8 +382,11 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
 
 
 @contextmanager
-def _world(*, offline: bool = False) -> Iterator["World"]:
-    """Everything outside, with a screen on stderr while the work goes on; offline, all that is fetched is what is here."""
+def _world(*, offline: bool = False, events: bool = False) -> Iterator["World"]:
+    """Everything outside, with a screen on stderr while the work goes on; offline, all that is fetched is what is here.
+
+    `events`: what goes on is told on stdout, as JSON.
+    """
     from launcher import catalogue, screen
     from launcher.engines.registry import ENGINES
     from launcher.runners import local
@@ -378,7 +421,7 @@ def _world(*, offline: bool = False) -> Iterator["World"]:
 
         return preparing.prepare(home, env, ENGINES, plan, progress)
 
-    with screen.open_screen(sys.stderr) as progress:
+    with screen.Events(sys.stdout) if events else screen.open_screen(sys.stderr) as progress:
         yield World(
             home=home,
             env=env,

@@ -70,6 +70,13 @@ def plan(home: Home, name: str, weights: HubWeights, *, log: Log, env: Mapping[s
     return _outcome(told, log, weights.repo)
 
 
+def remove(repo: str, *, env: Mapping[str, str], cwd: Path) -> None:
+    """Take a repository out of the hub's cache, as its own client does: contents that other repositories share stay."""
+    with Child(_argv("remove", repo), env={**env, **QUIET}, cwd=cwd) as child:
+        for _ in child.lines():
+            pass
+
+
 def _request(home: Home, name: str, weights: HubWeights, vouched: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     return {
         "repo": weights.repo,

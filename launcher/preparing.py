@@ -32,7 +32,7 @@ def expect(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], pl
     return Prepared(
         environment=there.path,
         python=there.python,
-        weights=weights.folder(home, _name(plan), plan.variant.weights, env),
+        weights=weights.folder(home, weights.called(plan.profile.name, plan.variant.name), plan.variant.weights, env),
         caches=home.caches / there.name,
         version=there.release.version,
     )
@@ -46,8 +46,8 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
     kind = plan.variant.weights
     weights.check(kind)
     progress.phase("environment")
-    if found := weights.locate(home, _name(plan), kind):
-        there = _environment(home, env, engines, plan, progress)
+    if found := weights.locate(home, weights.called(plan.profile.name, plan.variant.name), kind):
+        there = environment(home, env, engines, plan, progress)
         progress.phase("weights")
         return _prepared(home, there, found, weights.pin(home, kind, found))
     python: Future[Path] = Future()
@@ -55,7 +55,7 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
     def fetch(shown: Progress) -> Path:
         return weights.fetch(
             home,
-            _name(plan),
+            weights.called(plan.profile.name, plan.variant.name),
             kind,
             environment_python=lambda: _awaited(python, shown, "waiting for the environment"),
             progress=shown,
@@ -63,7 +63,7 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
         )
 
     with beside(progress, "weights", fetch) as (files, shown):
-        there = _environment(home, env, engines, plan, shown)
+        there = environment(home, env, engines, plan, shown)
         python.set_result(there.python)
         _imports_begin(home, engines[plan.engine], plan, there)
         if isinstance(kind, HubWeights) and not files.done():
@@ -73,6 +73,16 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
             progress.phase("waiting")
         found = _awaited(files, shown, "for the weights; the engine is imported meanwhile")
         return _prepared(home, there, found, weights.pin(home, kind, found))
+
+
+def environment(
+    home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], plan: Plan, progress: Progress
+) -> Environment:
+    """The environment that serves the plan, with code for its GPUs."""
+    engine = engines[plan.engine]
+    there = environments.chosen(home, engine, plan.build) or _own(home, engine, plan, progress, env)
+    _refuse_gpus(engine, there, plan)
+    return there
 
 
 def _awaited(outcome: "Future[Path]", progress: Progress, text: str) -> Path:
@@ -104,16 +114,6 @@ def _prepared(home: Home, there: Environment, files: Path, pinned: str = "") -> 
     )
 
 
-def _environment(
-    home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], plan: Plan, progress: Progress
-) -> Environment:
-    """The environment that serves the plan, with code for its GPUs."""
-    engine = engines[plan.engine]
-    there = environments.chosen(home, engine, plan.build) or _own(home, engine, plan, progress, env)
-    _refuse_gpus(engine, there, plan)
-    return there
-
-
 def _own(home: Home, engine: Engine, plan: Plan, progress: Progress, env: Mapping[str, str]) -> Environment:
     """The launcher's own environment, made if need be; a spare with what stood there before in its memory ends."""
     build = environments.build_for(engine, plan.build)
@@ -129,8 +129,3 @@ def _refuse_gpus(engine: Engine, there: Environment, plan: Plan) -> None:
     """What the plan could only assume, PyTorch itself has said by now: which GPUs it has code for."""
     if refused := cuda.refusal(engine.NAME, there.release, "", plan.gpus, engine.LAST_FOR_CUDA):
         raise LauncherError(f"{there.name} does not run here: {refused.reason}", hint=refused.remedy)
-
-
-def _name(plan: Plan) -> str:
-    """Two variants of a model never share a folder."""
-    return f"{plan.profile.name}-{plan.variant.name}"

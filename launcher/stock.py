@@ -1,17 +1,19 @@
 """What lies in LAUNCHER_HOME, and whether it is whole: environments, weights, records, file modes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import environments, keys, local_model, lock, store, weights, weights_record
+from launcher import environments, keys, local_model, lock, sizes, store, weights, weights_record
 from launcher.checks.home import Kept, State
 from launcher.engines.base import Engine
 from launcher.environment import Environment
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.plan import Plan
-from launcher.profile import CPU, CUDA
-from launcher.profile_weights import LocalWeights
+from launcher.profile import CPU, CUDA, Profile
+from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.weights_record import Recorded
 from launcher.wiring import records
 
 
@@ -23,7 +25,7 @@ def builds(engines: Mapping[str, Engine]) -> tuple[environments.Build, ...]:
 
 def installed(home: Home, engines: Mapping[str, Engine], plan: Plan | None) -> tuple[Kept, ...]:
     """Each environment that is there, and the one that the plan needs."""
-    sizes = {build.name: environments.installed_size(build.lock) for build in builds(engines)}
+    expected = {build.name: environments.installed_size(build.lock) for build in builds(engines)}
     there = {each.name: each for each in environments.read_all(home)}
     needed = environments.taken(home, engines[plan.engine], plan.build) if plan else ""
     return tuple(
@@ -31,7 +33,7 @@ def installed(home: Home, engines: Mapping[str, Engine], plan: Plan | None) -> t
             name=name,
             state=_environment(home, name, there.get(name), engines),
             needed=name == needed,
-            size=sizes.get(name, 0),
+            size=expected.get(name, 0),
         )
         for name in sorted(there.keys() | ({needed} - {""}))
     )
@@ -54,6 +56,27 @@ def fetched(home: Home, plan: Plan | None) -> tuple[Kept, ...]:
         size = plan.memory.weights * max(1, len(plan.gpus))
         kept[repo] = Kept(repo, state, needed=True, size=size)
     return tuple(kept[name] for name in sorted(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What of a model's weights is on the disk: bytes, and when they were last read (seconds since the epoch, 0 for never)."""
+
+    size: int = 0
+    used: float = 0.0
+
+
+def stored(home: Home, profile: Profile, records: Sequence[Recorded]) -> Stored:
+    """Of all variants together, each file once."""
+    repos = {each.weights.repo for each in profile.variants if isinstance(each.weights, HubWeights)}
+    snapshots = {each.folder: each.files for each in records if each.repo in repos}
+    files = {folder / name: size for folder, sizes_of in snapshots.items() for name, size in sizes_of.items()}
+    for variant in profile.variants:
+        place = home.weights / weights.called(profile.name, variant.name)
+        files |= {path: path.stat().st_size for path in place.glob("*") if path.is_file()}
+    used = {path: sizes.last_read(path) for path in files}
+    there = [path for path, read in used.items() if read]
+    return Stored(sum(files[path] for path in there), max(used.values(), default=0.0))
 
 
 def damaged(home: Home) -> tuple[tuple[str, str], ...]:

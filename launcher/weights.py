@@ -63,6 +63,11 @@ def pin(home: Home, weights: Weights, folder: Path) -> str:
     return f"{weights.repo}@{found.commit if found and found.folder == folder else folder.name}"
 
 
+def called(profile: str, variant: str) -> str:
+    """What the weights of a variant are called here: two variants of a model never share a folder."""
+    return f"{profile}-{variant}"
+
+
 def check(weights: Weights) -> None:
     """Raise LauncherError for weights that cannot be had, as far as this can be known before anything is fetched."""
     if isinstance(weights, LocalWeights) and (fault := local.fault(weights.path)):

@@ -82,6 +82,7 @@ def parser() -> "_Parser":
     gpus.add_argument(
         "--watch", nargs="?", type=_seconds, const=REFRESH, metavar="SECONDS", help=f"look again until ^C (every {REFRESH} s)"
     )
+    _add_pull(verbs)
     models = _verb(verbs, "models", "the models there are, and which run here")
     _add_on(models)
     _add_models_verbs(models)
@@ -114,6 +115,15 @@ def _verb(verbs: Any, name: str, about: str, *, json: bool | str = False) -> arg
     return parser
 
 
+def _add_pull(verbs: Any) -> None:
+    pull = _verb(verbs, "pull", "fetch a model's weights before they are needed; --json tells each step, an object a line")
+    pull.add_argument("model", metavar="MODEL", help=_WHERE)
+    pull.add_argument("--variant", metavar="NAME", help="a variant of the profile (default: the one that would be served here)")
+    pull.add_argument("--dry-run", action="store_true", help="show what would be fetched, and the room that there is")
+    _add_trust(pull)
+    _add_offline(pull)
+
+
 def _add_models_verbs(models: argparse.ArgumentParser) -> None:
     verbs = models.add_subparsers(metavar="VERB")
     # No defaults: they would hide a --json or --on that stands before the inner verb.
@@ -132,6 +142,15 @@ def _add_models_verbs(models: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="take parsers, versions and options from recipes.vllm.ai, or fail (default: if there is a recipe)",
     )
+
+    verify = _verb(verbs, "verify", "read a model's weights again, and fetch again what is damaged", json=argparse.SUPPRESS)
+    verify.set_defaults(verb="models verify")
+    verify.add_argument("model", metavar="MODEL", help=_WHERE)
+    _add_offline(verify)
+    rm = _verb(verbs, "rm", "free what a model's weights take on the disk", json=argparse.SUPPRESS)
+    rm.set_defaults(verb="models rm")
+    rm.add_argument("model", metavar="MODEL", help=_WHERE)
+    rm.add_argument("--yes", action="store_true", help="free it without asking (else it is only shown)")
 
 
 def _add_engines_verbs(engines: argparse.ArgumentParser) -> None:
@@ -192,6 +211,10 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION",
         help="an option for the engine itself, with --engine; --engine-arg=--name=value, as often as needed",
     )
+    _add_trust(parser)
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-remote-code",
         type=_commit,

@@ -31,10 +31,15 @@ from launcher import weights
 from launcher.home import Home
 from launcher.profile_weights import HubWeights
 from launcher.progress import Silent
+class Told(Silent):
+    def say(self, text):
+        print(text, file=sys.stderr)
 home = Home(pathlib.Path(os.environ["LAUNCHER_HOME"]))
-weights.fetch(home, "m", HubWeights("org/model"), environment_python=pathlib.Path, progress=Silent(), env=dict(os.environ))
+weights.fetch(home, "m", HubWeights("org/model"), environment_python=pathlib.Path, progress=Told(), env=dict(os.environ))
 """
 SHARDS = 4
+# Of the size, that may be fetched where one fetch was killed once.
+LIMIT = 1.1
 
 
 def main() -> None:
@@ -94,6 +99,8 @@ def kills(hub: Hub, files: dict[str, bytes], rounds: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             Path(folder).mkdir()
         shares.append(sum(hub.sent.values()) / size)
+        if shares[-1] > LIMIT:
+            print(f"{shares[-1]:.3f} of the size was fetched; by file: {dict(hub.sent)}", flush=True)
     print(f"{rounds} rounds, {moments} of them killed before the end; whole in {whole:.1f} s; every hash is right")
     print(f"bytes fetched over the size: median {statistics.median(shares):.3f}, most {max(shares):.3f}")
 

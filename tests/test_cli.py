@@ -72,7 +72,7 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
         pytest.param(["up", "smolm2"], "there is no model called 'smolm2'", "closest: smollm2-135m", id="an unknown model"),
         pytest.param(["plan", "./none"], "none does not exist", "a folder with config.json", id="a folder that is not there"),
         pytest.param(
-            ["plan", "org/none"], "HF_HUB_OFFLINE is set, and org/none is not in the cache", "HF_HUB_OFFLINE", id="offline"
+            ["plan", "org/none"], "(HF_HUB_OFFLINE), and org/none is not in the cache", "HF_HUB_OFFLINE", id="offline"
         ),
         pytest.param(["up", "openhands-lm-32b"], NO_GPU, "--on", id="a model that needs a GPU"),
         pytest.param(["up", "--gpus", "7"], "there is no GPU 7", "launcher gpus", id="a GPU that is not there"),

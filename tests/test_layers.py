@@ -32,7 +32,7 @@ LAYERS = (
         "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes",
-        "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record",
+        "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
     }),
     ("work", {
         "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",
@@ -41,6 +41,7 @@ LAYERS = (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
         "up_result", "wires",
+        "pull", "models_verify", "models_rm",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip

@@ -142,7 +142,7 @@ def _table(items: Sequence[Item]) -> "RenderableType":
                 Text(f"  {item.name}{mark}"),
                 _size(item.footprint.size),
                 _size(freed([item.footprint])),
-                _ago(item.used),
+                ago(item.used),
                 Text(item.holder, "yellow"),
             )
     return table
@@ -152,7 +152,8 @@ def _size(size: int) -> str:
     return gigabytes(size) if size >= MB else "< 1 MB" if size else "-"
 
 
-def _ago(used: float) -> str:
+def ago(used: float) -> str:
+    """When that was, in days; "" where it is not known."""
     days = int((time.time() - used) // _DAY)
     if not used or days < 0:
         return ""

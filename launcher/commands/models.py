@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from launcher import catalogue, history, planner
+from launcher import catalogue, history, planner, weights_record
+from launcher.commands.clean import ago
 from launcher.deciding import smallest_machine
+from launcher.disk import gigabytes
 from launcher.gpu import Gpu, GpuProcess, Inventory, holders, named
 from launcher.plan import DoesNotFit, Plan
 from launcher.profile import Profile
 from launcher.release import Releases
 from launcher.starts import Start
+from launcher.stock import Stored, stored
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -26,14 +29,21 @@ _HEADINGS: dict[Group, tuple[str, str]] = {
 }
 
 
+_NOTHING = Stored()
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model: its plan here, or its plan once the holders are gone, or the machine that it would need."""
+    """A model: its plan here, or its plan once the holders are gone, or the machine that it would need.
+
+    `stored` is what of its weights is on this disk.
+    """
 
     outcome: Plan | DoesNotFit
     freed: Plan | None = None
     holders: tuple[GpuProcess, ...] = ()
     needs: str | None = None
+    stored: Stored = _NOTHING
 
     @property
     def profile(self) -> Profile:
@@ -75,7 +85,11 @@ def run(world: World, inventory: Inventory) -> ModelsResult:
     profiles = catalogue.load_all(
         world.profiles, faulty=lambda fault: world.progress.say(f"left out: {fault.message}")
     ).values()
-    rows = [_row(world, profile, inventory, free, starts, releases) for profile in profiles]
+    records = weights_record.read_all(world.home)
+    rows = [
+        replace(_row(world, profile, inventory, free, starts, releases), stored=stored(world.home, profile, records))
+        for profile in profiles
+    ]
     order = list(_HEADINGS)
     return ModelsResult(tuple(sorted(rows, key=lambda row: (order.index(row.group), row.profile.name))))
 
@@ -113,6 +127,8 @@ def _plain(row: Row) -> dict[str, object]:
         "variants": [variant.name for variant in profile.variants],
         "fits": isinstance(outcome, Plan),
         "group": row.group,
+        "on_disk": row.stored.size,
+        "last_used": row.stored.used or None,
     }
     if isinstance(outcome, Plan):
         return {**plain, "variant": outcome.variant.name, "engine": outcome.engine, "context": outcome.context}
@@ -131,13 +147,16 @@ def _table(rows: list[Row], width: int) -> "Table":
     table.add_column("NAME", no_wrap=True, min_width=width)
     table.add_column("PARAMETERS", justify="right", no_wrap=True)
     fits = rows[0].group != "does_not_fit"
-    for header in ("CONTEXT", "RUNS") if fits else ("FITS ON",):
-        table.add_column(header, justify="right" if header == "CONTEXT" else "left")
+    # A line a model: what the disk has nothing of takes no room.
+    kept = ("ON DISK", "USED") if any(row.stored.size for row in rows) else ()
+    for header in ("CONTEXT", *kept, "RUNS") if fits else (*kept, "FITS ON"):
+        table.add_column(header, justify="right" if header in {"CONTEXT", "ON DISK"} else "left", no_wrap=header in kept)
     for row in rows:
         plan = row.outcome if isinstance(row.outcome, Plan) else row.freed
         context = (f"{plan.context:,}",) if plan else ()
         parameters = f"{row.profile.architecture.parameters / 1e9:,.1f} B"
-        table.add_row(row.profile.name, parameters, *context, _here(row))
+        disk = (gigabytes(row.stored.size) if row.stored.size else "", ago(row.stored.used)) if kept else ()
+        table.add_row(row.profile.name, parameters, *context, *disk, _here(row))
     return table
 
 

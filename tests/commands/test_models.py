@@ -277,7 +277,7 @@ def test_a_recipe_is_taken_where_there_is_one_and_plans_are_made_with_it(world: 
     )
     size = len(FILES["model-1.safetensors"]) + len(FILES["model-2.safetensors"])
     assert [(each.name, each.size) for each in made.variants] == [(name, size) for name in ("bf16", "fp8", "mxfp4")]
-    assert "variant gone (the hub has no repository org/Coder-7B-AWQ, or not for you)" in made.notes[0]
+    assert "variant gone (the hub has no repository org/Coder-7B-AWQ, or not for you (asked with no token))" in made.notes[0]
     for compute, is_there in (((10, 0), True), ((9, 0), False)):
         plan = decide(
             replace(world, engines=ENGINES), ServerSpec("coder-7b", variant="fp8"), machine(1, 79.18, compute=compute)
