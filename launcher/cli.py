@@ -84,7 +84,7 @@ def _up(typed: argparse.Namespace) -> int:
 
     host.refuse_platform()
     request = up.UpRequest(
-        spec=_spec(typed),
+        spec=_packed(typed) if typed.pack else _spec(typed),
         targets={} if typed.no_wire else TARGETS,
         config_file=typed.config_file,
         register_only=typed.register_only,
@@ -92,10 +92,10 @@ def _up(typed: argparse.Namespace) -> int:
         spare=typed.spare,
     )
     if typed.dry_run:
-        with _world(offline=typed.offline) as world:
+        with _world(offline=typed.offline, pack=typed.pack) as world:
             result: Result = up.dry_run(world, request)
         return _show(result, as_json=typed.json)
-    with _world(offline=typed.offline) as world:
+    with _world(offline=typed.offline, pack=typed.pack) as world:
         result = up.run(world, request)
     if not typed.foreground:
         return _show(result, as_json=typed.json)
@@ -107,6 +107,31 @@ def _up(typed: argparse.Namespace) -> int:
     with _world() as world:
         up.stay(world, result.endpoint.model, show)
     return result.exit_code
+
+
+def _packed(typed: argparse.Namespace) -> "ServerSpec":
+    """What a pack holds, taken in; options that were typed too must suit it."""
+    from dataclasses import replace
+
+    from launcher import packing
+
+    with _world(pack=typed.pack) as world:
+        holds = packing.take_in(world, typed.pack.absolute())
+    if typed.model not in {None, holds.model}:
+        raise LauncherError(f"the pack in {typed.pack} holds {holds.model}", hint="leave the model's name out")
+    return replace(_spec(typed), model=holds.model, variant=holds.variant, engine=holds.engine)
+
+
+def _pack(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import pack
+    from launcher.server import ServerSpec
+
+    host.refuse_platform()
+    spec = ServerSpec(model=typed.model, variant=typed.variant, engine=typed.engine)
+    with _world() as world:
+        result = pack.run(world, spec, typed.folder.absolute(), _inventory(typed.on))
+    return _show(result, as_json=typed.json)
 
 
 def _down(typed: argparse.Namespace) -> int:
@@ -364,6 +389,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "models verify": _models_verify,
         "models rm": _models_rm,
         "pull": _pull,
+        "pack": _pack,
         "engines": _engines,
         "engines install": _engines_install,
         "engines remove": _engines_remove,
@@ -382,10 +408,10 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
 
 
 @contextmanager
-def _world(*, offline: bool = False, events: bool = False) -> Iterator["World"]:
+def _world(*, offline: bool = False, pack: Path | None = None, events: bool = False) -> Iterator["World"]:
     """Everything outside, with a screen on stderr while the work goes on; offline, all that is fetched is what is here.
 
-    `events`: what goes on is told on stdout, as JSON.
+    `pack`: packages come from this folder alone. `events`: what goes on is told on stdout, as JSON.
     """
     from launcher import catalogue, screen
     from launcher.engines.registry import ENGINES
@@ -394,6 +420,10 @@ def _world(*, offline: bool = False, events: bool = False) -> Iterator["World"]:
 
     home, user_home, cwd = _folders()
     env = {**os.environ, **(_OFFLINE if offline else {})}
+    if pack:
+        from launcher import packing
+
+        env = packing.environment(env, pack.absolute())
 
     # What these need is imported when they are called: verbs that only read never do.
     def facts(weights: "HubWeights | LocalWeights") -> "Facts":

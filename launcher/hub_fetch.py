@@ -198,7 +198,8 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _fetch_large(plan: FetchPlan, cache: Cache, counters: "Counters", tell: Tell) -> None:
-    large = [(part.file,) for part in plan.parts if part.file.is_large and part.missing]
+    # Not by what is missing of it: a kill between the last byte and the name leaves a whole part, which nobody has checked.
+    large = [(part.file,) for part in plan.parts if part.file.is_large and not cache.found(part.file, plan.commit)]
 
     def one(file: File) -> None:
         _fetch_one(plan, file, cache, counters, tell)

