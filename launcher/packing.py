@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import __version__, atomic, catalogue, derive, disk, environments, packed, weights, weights_record
+from launcher import __version__, atomic, catalogue, derive, disk, environments, packed, profile, weights, weights_record
 from launcher.child import Child, Log
 from launcher.environments import Build
 from launcher.errors import LauncherError
@@ -18,7 +18,7 @@ from launcher.home import Home
 from launcher.packed import MANIFEST, Packed
 from launcher.plan import Plan
 from launcher.profile import CPU
-from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights
+from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights, Weights
 from launcher.progress import Progress
 from launcher.staging import clear, put, staging
 from launcher.uv import Uv
@@ -52,7 +52,7 @@ def pack(world: World, plan: Plan, source: Path, folder: Path) -> Pack:
     (folder / MANIFEST).unlink(missing_ok=True)
     _refuse_full(folder, source, build)
     world.progress.phase("wheels")
-    _fetch_wheels(world, build, folder / "wheels")
+    fetch_wheels(world.home, build, folder / "wheels", progress=world.progress, env=world.env)
     world.progress.phase("weights")
     files = _copy(source, folder / "weights", world.progress)
     (folder / "profiles" / f"{plan.profile.name}.toml").write_text(_profile(world, plan), encoding="utf-8")
@@ -93,8 +93,13 @@ def take_in(world: World, folder: Path) -> Packed:
     holds = read(folder)
     _refuse_unlike(world, holds)
     _refuse_damaged(folder, holds, world.progress)
-    _take_profile(world, folder, holds)
-    _take_weights(world, folder, holds)
+    text = _profile_text(folder, holds)
+    parsed = profile.parse(text, name=holds.model, where=str(folder / "profiles"))
+    variant = next((each for each in parsed.variants if each.name == holds.variant), None)
+    if variant is None:
+        raise LauncherError(f"the pack's profile has no variant {holds.variant}", hint="make the pack again")
+    _take_profile(world, holds, text)
+    _take_weights(world, folder, holds, variant.weights)
     return holds
 
 
@@ -107,17 +112,22 @@ def _refuse_full(folder: Path, source: Path, build: Build) -> None:
     disk.check("the pack", needs=needs, free=disk.free_bytes(folder), path=folder, hint=hint)
 
 
-def _fetch_wheels(world: World, build: Build, folder: Path) -> None:
-    """All packages of the lock, by pip, which checks their hashes; what lies in the folder already is not fetched again."""
-    settings = Uv(world.env, cpu_build=build.accelerator == CPU).env
+def fetch_wheels(home: Home, build: Build, folder: Path, *, progress: Progress, env: Mapping[str, str]) -> None:
+    """All packages of a build's lock, by pip, which checks their hashes; raises LauncherError.
+
+    uv has no word for this. What lies in the folder already is not fetched again.
+    """
+    settings = Uv(env, cpu_build=build.accelerator == CPU).env
+    packages = 0
     with (
-        Log(world.home.make().logs / f"pack-{build.name}.log") as log,
+        Log(home.make().logs / f"pack-{build.name}.log") as log,
         Child([*_download(build, folder)], env={**_pip(settings, build), "PIP_NO_INPUT": "1"}, cwd=folder) as child,
     ):
         for line in child.lines():
             if line:
                 log.write(line)
-            world.progress.update(f"fetching the packages of {build.name}: {disk.gigabytes(_size(folder))}")
+                packages += line.startswith("Collecting ")
+            progress.update(f"fetching the packages of {build.name}: {packages} so far")
         if child.wait():
             message = f"cannot fetch the packages of {build.name}: {last_line(log)}"
             raise LauncherError(message, hint=f"the whole output is in {log.path}; what is there is kept")
@@ -255,10 +265,17 @@ def _refuse_damaged(folder: Path, holds: Packed, progress: Progress) -> None:
         raise LauncherError(f"the pack in {folder} {what}", hint="copy it again")
 
 
-def _take_profile(world: World, folder: Path, holds: Packed) -> None:
-    text = (folder / "profiles" / f"{holds.model}.toml").read_text(encoding="utf-8")
-    if holds.path:
-        text = text.replace(holds.path, str(folder / "weights"))
+def _profile_text(folder: Path, holds: Packed) -> str:
+    """The pack's profile; a folder's place in it is where the pack lies here."""
+    path = folder / "profiles" / f"{holds.model}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LauncherError(f"the pack lacks {path}: {error.strerror}", hint="copy it again") from None
+    return text.replace(holds.path, str(folder / "weights")) if holds.path else text
+
+
+def _take_profile(world: World, holds: Packed, text: str) -> None:
     known = catalogue.paths(world.profiles).get(holds.model)
     if known is None or (known.read_text(encoding="utf-8") != text and known.parent != world.home.profiles):
         catalogue.add(world.home.make().profiles, holds.model, text)
@@ -267,12 +284,8 @@ def _take_profile(world: World, folder: Path, holds: Packed) -> None:
         raise LauncherError(message, hint="move that file away")
 
 
-def _take_weights(world: World, folder: Path, holds: Packed) -> None:
-    profile = catalogue.load(world.profiles, holds.model)
-    variant = next((each for each in profile.variants if each.name == holds.variant), None)
-    if variant is None:
-        raise LauncherError(f"the pack's profile has no variant {holds.variant}", hint="make the pack again")
-    home, source = world.home, variant.weights
+def _take_weights(world: World, folder: Path, holds: Packed, source: Weights) -> None:
+    home = world.home
     home.make().weights.mkdir(mode=0o700, exist_ok=True)
     if isinstance(source, HubWeights):
         weights_record.write(home, source, _told(folder, holds))
