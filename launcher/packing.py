@@ -118,7 +118,7 @@ def fetch_wheels(home: Home, build: Build, folder: Path, *, progress: Progress, 
     uv has no word for this. What lies in the folder already is not fetched again.
     """
     settings = Uv(env, cpu_build=build.accelerator == CPU).env
-    packages = 0
+    packages, faults = 0, list[str]()
     with (
         Log(home.make().logs / f"pack-{build.name}.log") as log,
         Child([*_download(build, folder)], env={**_pip(settings, build), "PIP_NO_INPUT": "1"}, cwd=folder) as child,
@@ -127,9 +127,10 @@ def fetch_wheels(home: Home, build: Build, folder: Path, *, progress: Progress, 
             if line:
                 log.write(line)
                 packages += line.startswith("Collecting ")
+                faults += [line.removeprefix("ERROR: ")] if line.startswith("ERROR: ") else []
             progress.update(f"fetching the packages of {build.name}: {packages} so far")
         if child.wait():
-            message = f"cannot fetch the packages of {build.name}: {last_line(log)}"
+            message = f"cannot fetch the packages of {build.name}: {faults[0] if faults else last_line(log)}"
             raise LauncherError(message, hint=f"the whole output is in {log.path}; what is there is kept")
 
 

@@ -68,7 +68,8 @@ def test_a_pack_holds_what_serving_takes(packed: tuple[dict[str, Any], Path]) ->
     assert told["weights"] > 250_000_000
 
 
-def test_the_other_machine_has_no_network(other: Machine) -> None:
+@pytest.mark.usefixtures("other")
+def test_the_other_machine_has_no_network() -> None:
     code = "import socket; socket.create_connection(('1.1.1.1', 443), 3)"
     done = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, check=False)
     assert "Network is unreachable" in done.stderr
