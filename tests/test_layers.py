@@ -13,11 +13,12 @@ LAYERS = (
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
         "memory", "profile", "profile_check", "plan", "release", "environment",
-        "finding", "clearance",
+        "finding", "clearance", "prepared",
         "starts",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
+        "lifecycle", "carrying",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction",
@@ -30,15 +31,16 @@ LAYERS = (
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
         "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
-        "stock", "surroundings", "reach", "sizes",
+        "stock", "surroundings", "reach", "sizes", "background",
     }),
     ("work", {
         "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",
+        "supervisor", "following",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
-        "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "unwire", "up",
-        "up_result", "wires",
+        "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve", "unwire",
+        "up", "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
