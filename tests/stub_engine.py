@@ -19,7 +19,8 @@ warmup, ready), `N requests` for generation, `N seconds` after the start; else a
     eat BYTES               hold so much memory, 4 GiB at most
     well                    take back mute, hang, refuse, slow and eat
 
-Faults are given with --fault, or, while it runs, as lines that are added to the file --control. USR1 makes it mute and well.
+Faults are given with --fault, or, while it runs, as lines that are added to the file --control; how many were taken stands
+in a file beside it, FILE.done. The signal USR1 makes it mute and well by turns.
 """
 
 import argparse
@@ -248,6 +249,8 @@ class Stub:
                     self.waiting.append(Fault(each.what, each.when, number))
                 else:
                     self.happen(each.what)
+            if lines[told:]:
+                control.with_name(f"{control.name}.done").write_text(f"{len(lines)}\n")
             told = len(lines)
             time.sleep(0.02)
 

@@ -64,7 +64,8 @@ class Running:
     def order(self, line: str) -> None:
         with self.control.open("a") as control:
             control.write(f"{line}\n")
-        time.sleep(0.1)
+        told, done = len(self.control.read_text().splitlines()), self.control.with_name("control.done")
+        awaited(lambda: self.process.poll() is not None or (done.exists() and done.read_text() == f"{told}\n"))
 
 
 @contextmanager
@@ -186,7 +187,7 @@ def test_asleep_it_generates_nothing(tmp_path: Path, options: tuple[str, ...], e
 def test_a_fault_while_it_runs(tmp_path: Path, order: str, health: int, chat: int) -> None:
     with running(tmp_path, *TREE) as stub:
         stub.order(order)
-        assert stub.ask("/health", timeout=0.7)[0] == health
+        awaited(lambda: stub.ask("/health", timeout=0.7)[0] == health)
         assert stub.chat(timeout=0.7)[0] == chat
 
 
@@ -256,7 +257,7 @@ def test_a_signal_mutes_it_and_the_next_one_heals_it(tmp_path: Path) -> None:
     with running(tmp_path) as stub:
         for status in (0, 200):
             stub.process.send_signal(signal.SIGUSR1)
-            time.sleep(0.1)
+            time.sleep(0.2)
             assert stub.chat(timeout=0.5)[0] == status
 
 
