@@ -3,7 +3,7 @@
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.engines.base import Engine, Site
 from launcher.errors import LauncherError
+from launcher.estimate import Past, estimate
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.probe import Proof
@@ -22,6 +23,7 @@ from launcher.runners import spares
 from launcher.runners.base import Handle, Runner
 from launcher.server import Server, ServerSpec, State
 from launcher.tail import Tail
+from launcher.watch import Watch
 from launcher.world import World
 
 # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
@@ -33,16 +35,17 @@ _LOOK = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """A server that answered."""
+    """A server that answered; `watch` tells the phases of its start, where it was started now."""
 
     server: Server
     endpoint: Endpoint
     proof: Proof
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is to be started, and with what."""
+    """What is to be started, and with what; `past` tells how long that usually takes."""
 
     spec: ServerSpec
     plan: Plan
@@ -54,6 +57,7 @@ class Launch:
     home: Home
     runner: Runner
     progress: Progress
+    past: Past = field(default_factory=Past)
 
     @property
     def command(self) -> Command:
@@ -91,7 +95,7 @@ def launch(what: Launch) -> Proven:
         handle = given or what.runner.start(command, log=what.log, server_id=server_id, environment=what.environment)
         server = replace(server, handle=handle)
         store.see(what.home, server)
-        _wait_until_ready(what, handle)
+        watch = _wait_until_ready(what, handle, Watch.begun(time.monotonic(), ahead=given is not None))
         what.progress.phase("proof")
         endpoint = _endpoint(what)
         what.progress.update(f"asking: {probe.QUESTION}")
@@ -106,7 +110,7 @@ def launch(what: Launch) -> Proven:
         with suppress(LauncherError):
             store.see(what.home, replace(server, state=state, handle=None, detail=detail))
         raise
-    return Proven(server=proven, endpoint=endpoint, proof=proof)
+    return Proven(server=proven, endpoint=endpoint, proof=proof, watch=watch)
 
 
 def stop(world: World, server: Server) -> bool:
@@ -161,8 +165,7 @@ def _announced(what: Launch, handle: Handle) -> Server:
     return server
 
 
-def _wait_until_ready(what: Launch, handle: Handle) -> None:
-    what.progress.update("importing")
+def _wait_until_ready(what: Launch, handle: Handle, watch: Watch) -> Watch:
     lines = Tail(what.log)
     last_word = time.monotonic()
     while not probe.healthy(what.base_url, what.engine.READY_PATH):
@@ -170,11 +173,12 @@ def _wait_until_ready(what: Launch, handle: Handle) -> None:
             raise _died(what)
         for line in lines.new():
             last_word = time.monotonic()
-            if phase := what.engine.phase(line):
-                what.progress.update(phase)
+            watch = watch.fed(what.engine.phase(line), last_word)
+        what.progress.update(watch.now.words, *watch.done, left=estimate(what.past, watch, time.monotonic()))
         if time.monotonic() - last_word > SILENCE:
             raise LauncherError(f"the engine said nothing for {SILENCE / 60:.0f} minutes", hint=f"its log: {what.log}")
         time.sleep(_LOOK)
+    return watch.ended(time.monotonic())
 
 
 def _endpoint(what: Launch) -> Endpoint:

@@ -6,12 +6,18 @@ from dataclasses import replace
 
 from launcher import history, processes
 from launcher.errors import LauncherError
+from launcher.estimate import Past
 from launcher.fitting import Layout, setup_of
 from launcher.gpu import Inventory
 from launcher.launching import Launch, Proven
 from launcher.plan import Plan
 from launcher.starts import Setup, Start, device_of
 from launcher.world import World
+
+
+def past(world: World, what: Launch) -> Past:
+    """How long earlier starts took, as this one is to be compared with them."""
+    return Past(history.read(world.home), _setup(what, world.inventory()))
 
 
 def note(world: World, what: Launch, proven: Proven) -> None:
@@ -52,6 +58,8 @@ def _start(world: World, what: Launch, proven: Proven) -> Start:
         context=what.plan.context,
         planned=what.plan.memory,
         measured=replace(told, peak=max((peak for peak in peaks if peak), default=None)),
+        seconds=proven.watch.seconds() if proven.watch else {},
+        ahead=proven.watch is not None and proven.watch.ahead,
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from launcher import measuring, ports, processes, store
@@ -74,7 +75,7 @@ def _started(world: World, what: Launch, running: Server | None) -> Proven:
 def _launched(world: World, what: Launch) -> Proven:
     """Start and prove, and note what it took; a plan that was bolder than the rules and failed is learnt from too."""
     try:
-        proven = launch(what)
+        proven = launch(replace(what, past=measuring.past(world, what)))
     except LauncherError:
         measuring.unlearn(world, what)
         raise

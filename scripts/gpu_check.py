@@ -578,7 +578,7 @@ class Phases(Silent):
         self._outer = name
         self._marks.append((self._clock(), self._OUTER.get(name, name)))
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
         if self._outer == "engine":
             self._marks.append((self._clock(), text))
 

@@ -138,7 +138,7 @@ SGLANG = (
                 "read the settings; starting the scheduler": 10,
                 "starting the workers": 1,
                 "loading the weights": 1,
-                "weights are loaded": 1,
+                "making the KV cache": 1,
                 "KV cache is ready; warming up": 0,
                 "the address is open; generating for the first time": 4,
                 "first answer": 2,
@@ -157,8 +157,8 @@ def test_a_start_is_told_by_phases(
     progress.phase("engine")
     progress.update("importing")
     for _, line in log:
-        if words := ENGINES[engine].phase(line):
-            progress.update(words)
+        if phase := ENGINES[engine].phase(line):
+            progress.update(phase.words)
     progress.phase("proof")
     progress.update("asking: What is the capital of France?")
     told = dict(progress.spans())

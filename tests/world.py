@@ -16,6 +16,7 @@ from launcher.engines.base import Budget, Fault, Site
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.home import Home
 from launcher.layers import Stage
+from launcher.phases import Phase
 from launcher.plan import Plan
 from launcher.progress import Progress
 from launcher.quantisation import Quantisation
@@ -113,7 +114,7 @@ class StubEngine:
             (*argv, "--max-model-len", str(plan.context), *flags, *plan.manner.extra), secrets={"VLLM_API_KEY": site.api_key}
         )
 
-    def phase(self, line: str) -> str | None:
+    def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)
 
     def measured(self, log: Sequence[str]) -> Measured:
@@ -126,6 +127,7 @@ class Told:
 
     phases: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    updates: list[tuple[str, int, float | None]] = field(default_factory=list)
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
@@ -133,7 +135,8 @@ class Told:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        self.updates.append((text, done if total else -1, left))
 
     def beside(self, name: str) -> AbstractContextManager[Progress]:
         self.phases.append(name)
