@@ -18,6 +18,10 @@ import psutil
 import pytest
 
 from launcher import ports
+from launcher.engines.registry import ENGINES
+from launcher.phases import COMPILE, ORDER
+from launcher.tail import Tail
+from launcher.watch import Watch
 from tests.stub_engine import ANSWER, Fault, fault
 
 STUB = Path(__file__).with_name("stub_engine.py")
@@ -267,6 +271,22 @@ def test_a_start_takes_the_time_that_it_is_given(tmp_path: Path) -> None:
         assert time.monotonic() - begun >= 0.7
         bars = [line for line in stub.log.read_text().splitlines() if "checkpoint shards" in line]
     assert [bar.split(":")[1].split()[0] for bar in bars] == ["0%", "25%", "50%", "75%", "100%"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "left_out"),
+    [
+        pytest.param("vllm", set(), id="vLLM"),
+        pytest.param("sglang", {COMPILE}, id="SGLang, which compiles as it captures graphs"),
+    ],
+)
+def test_its_log_is_read_as_the_engines_own(tmp_path: Path, engine: str, left_out: set[str]) -> None:
+    with running(tmp_path, "--engine", engine, "--cuda") as stub:
+        assert stub.chat()[0] == 200
+    watch = Watch.begun(0)
+    for at, line in enumerate(Tail(stub.log).new(), 1):
+        watch = watch.fed(ENGINES[engine].phase(line), at)
+    assert [name for name, _ in watch.reached] == [name for name in ORDER if name not in left_out]
 
 
 @pytest.mark.parametrize(
