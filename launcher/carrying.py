@@ -33,6 +33,7 @@ def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
         "restarts": 0,
         "again": 0.0,
         "phase": "",
+        "share": None,
         "left": None,
         "members": [],
         "answer": "",

@@ -41,7 +41,8 @@ def _show(world: World, server: Server, shown: str) -> str:
             world.progress.phase(name)
             shown = name
     if server.phase:
-        world.progress.update(server.phase)
+        done = round(server.share * 100) if server.share is not None else 0
+        world.progress.update(server.phase, done, 100 if done else 0, left=server.left)
     return shown
 
 

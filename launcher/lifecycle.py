@@ -110,7 +110,9 @@ def failed(server: Server, *, now: float, detail: str, hint: str, policy: Policy
     """Its record after a failure, when nothing of it runs any more: it waits for its next start, or is given up."""
     worked = server.state == "ready" and now - server.since >= policy.stable
     restarts = 1 if worked else server.restarts + 1
-    gone = replace(server, handle=None, members=(), phase="", left=None, detail=detail, hint=hint, restarts=restarts, since=now)
+    gone = replace(
+        server, handle=None, members=(), phase="", share=None, left=None, detail=detail, hint=hint, restarts=restarts, since=now
+    )
     if restarts >= policy.attempts:
         return replace(gone, state="failed", again=0.0)
     return replace(gone, state="waiting", again=now + policy.delay(restarts))
@@ -123,7 +125,7 @@ def postponed(server: Server, *, now: float, detail: str, hint: str, policy: Pol
 
 def ended(server: Server, *, now: float) -> Server:
     """Its record when nobody wants it any more and nothing of it runs; what was told of its failure is kept."""
-    gone = replace(server, handle=None, members=(), phase="", left=None, again=0.0, restarts=0)
+    gone = replace(server, handle=None, members=(), phase="", share=None, left=None, again=0.0, restarts=0)
     if server.detail and server.handle is None:
         return replace(gone, state="failed")
     return replace(gone, state="stopped", detail="", hint="", notes=(), since=now)
@@ -131,5 +133,7 @@ def ended(server: Server, *, now: float) -> Server:
 
 def proven(server: Server, *, now: float, answer: str, seconds: float, members: tuple[tuple[int, float], ...]) -> Server:
     """Its record once it has answered."""
-    told = replace(server, state="ready", since=now, phase="", left=None, members=members, answer=answer, seconds=seconds)
+    told = replace(
+        server, state="ready", since=now, phase="", share=None, left=None, members=members, answer=answer, seconds=seconds
+    )
     return replace(told, detail="", hint="")

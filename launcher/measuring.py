@@ -6,19 +6,26 @@ from dataclasses import replace
 
 from launcher import history, processes
 from launcher.errors import LauncherError
+from launcher.estimate import Past
 from launcher.fitting import Layout, setup_of
 from launcher.gpu import Inventory
 from launcher.launching import Launch
 from launcher.plan import Plan
 from launcher.server import Server
 from launcher.starts import Setup, Start, device_of
+from launcher.watch import Watch
 from launcher.world import World
 
 
-def note(world: World, what: Launch, server: Server) -> tuple[str, ...]:
+def past(world: World, what: Launch) -> Past:
+    """How long earlier starts took, as this one is to be compared with them."""
+    return Past(history.read(world.home), _setup(what, world.inventory()))
+
+
+def note(world: World, what: Launch, server: Server, watch: Watch) -> tuple[str, ...]:
     """Put a start on record. That the server works does not hang on it: what goes wrong is told, and that is all."""
     try:
-        history.add(world.home, _start(world, what, server))
+        history.add(world.home, _start(world, what, server, watch))
     except LauncherError as fault:
         return (f"what this start took is not on record: {fault.message}",)
     except OSError as error:
@@ -42,7 +49,7 @@ def unlearn(world: World, what: Launch) -> tuple[str, ...]:
     return ("the plan went by earlier starts here: they are forgotten, and the next one goes by the rules alone",)
 
 
-def _start(world: World, what: Launch, server: Server) -> Start:
+def _start(world: World, what: Launch, server: Server, watch: Watch) -> Start:
     now = world.inventory()
     told = what.engine.measured(what.log.read_text(errors="replace").splitlines())
     pids = world.runner.processes(server.handle) if server.handle else ()
@@ -53,6 +60,8 @@ def _start(world: World, what: Launch, server: Server) -> Start:
         context=what.plan.context,
         planned=what.plan.memory,
         measured=replace(told, peak=max((peak for peak in peaks if peak), default=None)),
+        seconds=watch.seconds(),
+        ahead=watch.ahead,
     )
 
 

@@ -63,9 +63,10 @@ class Server:
 
     `context` in tokens, `since` (when it took this state) in seconds since the epoch. `claim` is what it holds of each of
     `gpus`, in bytes: a driver does not always tell it. `ask` is the wish that it was started for. `restarts` counts its
-    failures in a row, `again` is when it is started next, in seconds since the epoch. `phase` is where its start is, `left`
-    what that may still take, in seconds. `members` are its processes when it was proven: pid and start time. `answer` and
-    `seconds` are its proof, `shrunk` the context that it was given in place of the planned one, `notes` what is to be told.
+    failures in a row, `again` is when it is started next, in seconds since the epoch. `phase` is where its start is, `share`
+    (0 to 1) how much of that is done, `left` what the start may still take, in seconds. `members` are its processes when it was
+    proven: pid and start time. `answer` and `seconds` are its proof, `shrunk` the context that it was given in place of the
+    planned one, `notes` what is to be told.
     """
 
     spec: ServerSpec
@@ -89,6 +90,7 @@ class Server:
     restarts: int = 0
     again: float = 0.0
     phase: str = ""
+    share: float | None = None
     left: float | None = None
     members: tuple[tuple[int, float], ...] = ()
     answer: str = ""

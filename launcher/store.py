@@ -152,6 +152,7 @@ def _server(path: Path) -> Server:
             restarts=plain["restarts"],
             again=plain["again"],
             phase=plain["phase"],
+            share=plain["share"],
             left=plain["left"],
             members=tuple((pid, started) for pid, started in plain["members"]),
             answer=plain["answer"],

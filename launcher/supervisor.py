@@ -13,6 +13,7 @@ from pathlib import Path
 from launcher import keys, lifecycle, measuring, ports, probe, processes, store
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
+from launcher.estimate import Past, estimate
 from launcher.launching import (
     GRACE,
     Launch,
@@ -31,10 +32,11 @@ from launcher.runners import spares
 from launcher.server import Server, Wanted
 from launcher.serving import plan_now
 from launcher.tail import Tail
+from launcher.watch import Watch
 from launcher.world import World
 
 # Seconds between two looks at what is being started or ended, at what works, and at the list of wishes.
-_SOON, _NOW_AND_THEN = 0.1, 2.0
+_SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
 _SHORT_ANSWER = 1
 
 
@@ -146,13 +148,16 @@ class Supervisor:
         return known
 
     def _read_log(self, server: Server, watched: "_Watched") -> None:
-        engine = self.world.engines[server.engine]
-        phase = server.phase
+        engine, now = self.world.engines[server.engine], time.monotonic()
         for line in watched.log.new():
-            watched.last_word = time.monotonic()
-            phase = engine.phase(line) or phase
-        if phase != server.phase:
-            self._record(replace(server, phase=phase))
+            watched.last_word = now
+            watched.start = watched.start.fed(engine.phase(line), now)
+        phase = watched.start.now
+        # Written now and then: each time is a wait for the disk.
+        if phase.words != server.phase or now - watched.written >= _A_WHILE:
+            watched.written = now
+            left = estimate(watched.past, watched.start, now)
+            self._record(replace(server, phase=phase.words, share=phase.share, left=left))
 
     def _begin(self, name: str, action: Action, why: str, server: Server | None, want: Wanted | None) -> None:
         def act() -> None:
@@ -205,7 +210,10 @@ class Supervisor:
         except LauncherError as fault:
             self._fail(replace(kept, handle=None), fault.message, fault.hint)
             return
-        self._watch(started).launch = what
+        watched = self._watch(started)
+        ahead = spare is not None and started.handle is not None and started.handle.pid == spare.handle.pid
+        watched.launch, watched.start = what, Watch.begun(time.monotonic(), ahead=ahead)
+        watched.past = measuring.past(self.world, what)
         self._record(started)
 
     def _launch(self, want: Wanted, before: Server) -> Launch:
@@ -228,7 +236,8 @@ class Supervisor:
 
     def _prove(self, server: Server, want: Wanted) -> None:
         watched = self._watch(server)
-        self._record(replace(server, phase="proof"))
+        watched.start = watched.start.ended(time.monotonic())
+        self._record(replace(server, phase="proof", share=None, left=None))
         try:
             answer = proof(server, self._key())
         except LauncherError as fault:
@@ -237,7 +246,7 @@ class Supervisor:
         found = members(self.world.runner, server.handle) if server.handle else ()
         ready = lifecycle.proven(server, now=time.time(), answer=answer.text, seconds=answer.seconds, members=found)
         if watched.launch:
-            ready = replace(ready, notes=(*ready.notes, *measuring.note(self.world, watched.launch, ready)))
+            ready = replace(ready, notes=(*ready.notes, *measuring.note(self.world, watched.launch, ready, watched.start)))
         self._record(ready)
         if watched.launch and want.spare and self.world.inventory().ram.available >= spares.SIZE + spares.RESERVE:
             what = watched.launch
@@ -332,6 +341,9 @@ class _Watched:
     server_id: str
     log: Tail
     launch: Launch | None = None
+    start: Watch = field(default_factory=lambda: Watch.begun(time.monotonic()))
+    past: Past = field(default_factory=Past)
+    written: float = 0.0
     last_word: float = field(default_factory=time.monotonic)
     worked: float = 0.0
     asked: float = 0.0

@@ -568,7 +568,7 @@ def launched(what: Launch, phases: "Phases") -> Proven:
         while not probe.healthy(server.base_url, what.engine.READY_PATH):
             _refuse_dead(server, handle, what.engine)
             for phase in filter(None, map(what.engine.phase, lines.new())):
-                phases.update(phase)
+                phases.update(phase.words)
             time.sleep(0.1)
         phases.phase("proof")
         answer = launching.proof(server, what.site.api_key)
@@ -599,7 +599,7 @@ class Phases(Silent):
         self._outer = name
         self._marks.append((self._clock(), self._OUTER.get(name, name)))
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
         if self._outer == "engine":
             self._marks.append((self._clock(), text))
 

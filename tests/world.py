@@ -18,6 +18,7 @@ from launcher.gpu import GIB, Gpu, Inventory
 from launcher.home import Home
 from launcher.layers import Stage
 from launcher.lifecycle import Policy
+from launcher.phases import Phase
 from launcher.plan import Plan
 from launcher.prepared import Prepared
 from launcher.progress import Progress
@@ -117,7 +118,7 @@ class StubEngine:
             (*argv, "--max-model-len", str(plan.context), *flags, *plan.manner.extra), secrets={"VLLM_API_KEY": site.api_key}
         )
 
-    def phase(self, line: str) -> str | None:
+    def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)
 
     def measured(self, log: Sequence[str]) -> Measured:
@@ -130,6 +131,7 @@ class Told:
 
     phases: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    updates: list[tuple[str, int, float | None]] = field(default_factory=list)
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
@@ -137,7 +139,8 @@ class Told:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        self.updates.append((text, done if total else -1, left))
 
     def beside(self, name: str) -> AbstractContextManager[Progress]:
         self.phases.append(name)

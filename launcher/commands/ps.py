@@ -42,7 +42,8 @@ class Row:
         server = self.server
         if self.state == "starting":
             left = f", about {server.left:.0f} s left" if server.left is not None else ""
-            return f"{server.phase or 'begins'}{left}"
+            share = f" {server.share:.0%}" if server.share is not None else ""
+            return f"{server.phase or 'begins'}{share}{left}"
         if self.state == "waiting" and server.again > self.now:
             tries = f" (failure {server.restarts})" if server.restarts else ""
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
@@ -76,6 +77,7 @@ class PsResult:
                 "restarts": row.server.restarts,
                 "again": row.server.again or None,
                 "phase": row.server.phase,
+                "share": row.server.share,
                 "left_s": row.server.left,
                 "notes": list(row.server.notes),
             }

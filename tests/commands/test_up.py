@@ -562,6 +562,25 @@ def test_what_a_start_took_is_on_record_and_the_next_plan_says_so(world: World, 
     assert len(history.read(world.home)) == 1
 
 
+def test_a_second_start_says_how_long_it_goes_on_by_what_the_first_one_took(world: World, port: int) -> None:
+    slow = with_engine(world, StubEngine(flags={"": ("--pace", "weights=1.2", "--shards", "4")}))
+    up.run(slow, request(port=port))
+    (start,) = history.read(world.home)
+    # The log is read ten times a second.
+    assert start.seconds["weights"] >= 1.0
+    assert not start.ahead
+    loading = [each for each in told(world).updates if each[0] == "loading the weights"]
+    assert {share for _, share, _ in loading} >= {25, 50, 75}
+    assert {left for _, _, left in told(world).updates} == {None}
+    down.run(world, None)
+    told(world).updates.clear()
+    up.run(slow, request(port=port))
+    lefts = [left for words, _, left in told(world).updates if words != "ready" and left is not None]
+    assert lefts[0] >= start.seconds["weights"]
+    assert lefts[-1] <= lefts[0] - 1
+    assert len(history.read(world.home)) == 2
+
+
 def test_a_plan_that_went_by_earlier_starts_and_failed_is_not_made_again(world: World, port: int) -> None:
     up.run(world, request(port=port))
     down.run(world, None)
