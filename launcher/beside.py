@@ -68,9 +68,9 @@ class Checked:
         self._check()
         self._progress.say(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
         self._check()
-        self._progress.update(text, done, total)
+        self._progress.update(text, done, total, left=left)
 
     def beside(self, name: str) -> AbstractContextManager[Progress]:
         self._check()

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from launcher.derive import Facts
     from launcher.gpu import Inventory
     from launcher.plan import Plan
+    from launcher.prepared import Prepared
     from launcher.profile_weights import HubWeights, LocalWeights
     from launcher.progress import Progress
     from launcher.recipe_site import Answer
     from launcher.release import Releases
     from launcher.results import Result
     from launcher.server import ServerSpec
-    from launcher.world import Prepared, World
+from launcher.world import World
 
 KNOWN_FAULT = 1
 WRONG_USAGE = 2
@@ -146,7 +147,20 @@ def _ps(typed: argparse.Namespace) -> int:
     from launcher.commands import ps
 
     with _world() as world:
-        result = ps.run(world)
+        if typed.watch is None:
+            return _show(ps.run(world), as_json=typed.json)
+        with suppress(KeyboardInterrupt):  # how one leaves it
+            _show_each(ps.watch(world, every=typed.watch), as_json=typed.json)
+    return 0
+
+
+def _serve(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import serve
+
+    host.refuse_platform()
+    with _world() as world:
+        result = serve.run(world, stay=not typed.background)
     return _show(result, as_json=typed.json)
 
 
@@ -378,6 +392,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "up": _up,
         "down": _down,
         "ps": _ps,
+        "serve": _serve,
         "logs": _logs,
         "chat": _chat,
         "plan": _plan,
@@ -446,6 +461,11 @@ def _world(*, offline: bool = False, pack: Path | None = None, events: bool = Fa
 
         return preparing.expect(home, env, ENGINES, plan)
 
+    def attend(_: "World") -> None:
+        from launcher import background
+
+        background.attend(home, env)
+
     def prepare(plan: "Plan", progress: "Progress") -> "Prepared":
         from launcher import preparing
 
@@ -465,6 +485,7 @@ def _world(*, offline: bool = False, pack: Path | None = None, events: bool = Fa
             recipe=recipe,
             expect=expect,
             prepare=prepare,
+            attend=attend,
             runner=local,
             progress=progress,
         )

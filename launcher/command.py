@@ -1,9 +1,23 @@
 """A command that does not run yet: argv, environment and secrets, and how to show it to a person."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+# Parts of a name that tell of a secret. `--tokenizer-mode` and TOKENIZERS_PARALLELISM have none of them.
+_SECRET = frozenset({"key", "apikey", "token", "password", "passwd", "secret", "credential", "credentials"})
+
+
+def is_secret(name: str) -> bool:
+    """Whether an option or a variable of this name holds a secret, as far as its name tells."""
+    return bool(_SECRET & set(re.split(r"[._-]", name.lower())))
+
+
+def inheritable(env: Mapping[str, str]) -> dict[str, str]:
+    """What an engine gets of a person's environment: all but secrets, none of which are its business."""
+    return {name: value for name, value in sorted(env.items()) if not is_secret(name)}
 
 
 @dataclass(frozen=True, slots=True)

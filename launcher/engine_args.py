@@ -3,9 +3,9 @@
 import re
 from collections.abc import Collection, Iterable
 
+from launcher.command import is_secret
+
 _NAME = re.compile(r"--[A-Za-z][A-Za-z0-9._-]*")
-# Parts of the names of options that hold a secret. `--tokenizer-mode` and `--max-num-batched-tokens` have none of them.
-_SECRET = frozenset({"key", "apikey", "token", "password", "passwd", "secret", "credential", "credentials"})
 
 
 def words(typed: Iterable[str]) -> tuple[str, ...]:
@@ -22,7 +22,7 @@ def fault(text: str, decided: Collection[str]) -> str | None:
     if found is None or text.strip()[found.end() : found.end() + 1] not in {"", "=", " "}:
         return "is no option: it must begin with the whole name, as --name or --name=value"
     head = found[0].replace("_", "-").partition(".")[0]
-    if _SECRET & set(re.split(r"[._-]", found[0].lower())):
+    if is_secret(found[0]):
         return "looks like a secret, and arguments can be read by every program"
     names = {head, f"--{head.removeprefix('--no-')}"}
     if any(one.startswith(name) for one in decided for name in names):

@@ -186,7 +186,7 @@ class _Rows:
         self._progress = progress
         self._files: dict[str, _File] = {}
         self._seen: tuple[Seen, ...] = ()
-        self._last: tuple[str, int, int] = ("asking the hub", 0, 0)
+        self._last: tuple[str, int, int, float | None] = (f"asking the hub for {repo}", 0, 0, None)
 
     def __enter__(self) -> Self:
         return self
@@ -197,13 +197,14 @@ class _Rows:
 
     def turn(self) -> None:
         """Say it again: who watches may want to end the work."""
-        text, done, total = self._last
-        self._progress.update(text, done, total)
+        text, done, total, left = self._last
+        self._progress.update(text, done, total, left=left)
 
     def show(self, told: Mapping[str, Any]) -> None:
         now, done, total = time.monotonic(), told["done"], told["total"]
         self._seen = pace.recent(self._seen, (now, done))
-        self._last = (f"{told['what']} {self._repo}: {_speed(self._seen, done, total)}", done, total)
+        left = pace.left(total - done, pace.rate(self._seen))
+        self._last = (f"{told['what']} {self._repo}: {_speed(self._seen, done, total)}", done, total, left)
         for path, (count, size) in told["files"].items():
             if path not in self._files:
                 self._files[path] = _File(path, size, self._progress)
@@ -223,7 +224,8 @@ class _File:
 
     def show(self, now: float, done: int) -> None:
         self._seen = pace.recent(self._seen, (now, done))
-        self._row.update(f"{self._path}: {_speed(self._seen, done, self._size)}", done, self._size)
+        left = pace.left(self._size - done, pace.rate(self._seen))
+        self._row.update(f"{self._path}: {_speed(self._seen, done, self._size)}", done, self._size, left=left)
 
     def finish(self) -> None:
         self._row.update(f"{self._path}: {gigabytes(self._size)}", self._size, self._size)
@@ -235,9 +237,4 @@ class _File:
 
 def _speed(seen: Sequence[Seen], done: int, total: int) -> str:
     rate = pace.rate(seen)
-    told = [
-        f"{gigabytes(done)} of {gigabytes(total)}",
-        f"{gigabytes(round(rate))}/s" if rate else "",
-        pace.left(total - done, rate),
-    ]
-    return ", ".join(each for each in told if each)
+    return f"{gigabytes(done)} of {gigabytes(total)}" + (f", {gigabytes(round(rate))}/s" if rate else "")

@@ -42,6 +42,15 @@ class Home:
         return self.root / "lock"
 
     @property
+    def serving(self) -> Path:
+        """The lock that the one background process of this home holds."""
+        return self.root / "serve.lock"
+
+    @property
+    def serve_log(self) -> Path:
+        return self.logs / "serve.log"
+
+    @property
     def key(self) -> Path:
         """The key that agents send, mode 0600."""
         return self.root / "keys" / "agent.key"

@@ -1,50 +1,41 @@
-"""From a plan at a site to a proven server: start it, watch its log, ask it, and take everything back if it fails."""
+"""The steps between a plan at a site and a proven server: each is one act, so that whoever is killed between two can go on."""
 
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher import ports, probe, store
+from launcher import ports, probe, processes
 from launcher.command import Command
 from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.engines.base import Engine, Site
 from launcher.errors import LauncherError
+from launcher.gpu import Inventory, holders, named
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.probe import Proof
-from launcher.progress import Progress
 from launcher.runners import spares
 from launcher.runners.base import Handle, Runner
-from launcher.server import Server, ServerSpec, State
-from launcher.tail import Tail
+from launcher.server import Server, Wanted
 from launcher.world import World
 
-# Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
-SILENCE = 900.0
 GRACE = 15.0
 PORT_BACK = 5.0
+# How long the driver may take to give a stopped engine's memory back (seconds), and what is noise in it (bytes).
+MEMORY_BACK = 60.0
+MEMORY_NOISE = 256 << 20
 _LOOK = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """A server that answered."""
-
-    server: Server
-    endpoint: Endpoint
-    proof: Proof
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What is to be started, and with what."""
 
-    spec: ServerSpec
+    want: Wanted
     plan: Plan
     site: Site
     environment: Path
@@ -53,82 +44,140 @@ class Launch:
     engine: Engine
     home: Home
     runner: Runner
-    progress: Progress
 
     @property
     def command(self) -> Command:
         return self.engine.command(self.plan, self.site).keeping(self.engine.CACHES, self.caches)
 
     @property
-    def base_url(self) -> str:
-        return base_url(self.site.host, self.site.port)
-
-    @property
     def log(self) -> Path:
-        return self.home.logs / f"{self.spec.model}.log"
+        return self.home.logs / f"{self.want.name}.log"
 
 
-def launch(what: Launch) -> Proven:
-    """Start the engine and return when it is proven.
+def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
+    """The record of a server that does not run yet, and the spare that it will be if there is one.
 
-    Raises LauncherError with the cause from its log if it dies, hangs or does not answer; whatever the reason for leaving, an
-    interrupt included, nothing of a server that is not proven is left running.
+    Recorded before it runs: whatever happens from then on, the server's id finds its processes.
     """
-    if holder := ports.holder(what.site.port):
-        # A minute may have gone by since it was chosen, and whoever listens there would be asked for our proof.
-        hint = "stop that program, or move to another port with --port (agents are wired anew)"
-        raise LauncherError(f"port {what.site.port} was taken by {holder} while everything was prepared", hint=hint)
-    _rotate(what.log)
-    command = what.command
-    what.progress.phase("engine")
-    spare = spares.find(what.home, command)
-    # Recorded before it runs: whatever happens from here on, the server's id finds its processes.
+    spare = spares.find(what.home, what.command, inherited=what.want.env)
     server_id = spare.handle.server_id if spare else str(uuid.uuid4())
-    handle = Handle(pid=0, started=0.0, server_id=server_id, environment=what.environment)
-    server = _announced(what, handle)
-    try:
-        given = spares.give(what.home, spare, command, log=what.log) if spare else None
-        handle = given or what.runner.start(command, log=what.log, server_id=server_id, environment=what.environment)
-        server = replace(server, handle=handle)
-        store.see(what.home, server)
-        _wait_until_ready(what, handle)
-        what.progress.phase("proof")
-        endpoint = _endpoint(what)
-        what.progress.update(f"asking: {probe.QUESTION}")
-        proof = _proof(what, handle, endpoint)
-        proven = replace(server, state="ready", since=time.time())
-        store.see(what.home, proven)
-    except BaseException as fault:
-        what.runner.stop(handle, grace=GRACE)
-        _wait_for_port(what.site.port)
-        detail = fault.message if isinstance(fault, LauncherError) else "the start was interrupted"
-        state: State = "failed" if isinstance(fault, LauncherError) else "stopped"
-        with suppress(LauncherError):
-            store.see(what.home, replace(server, state=state, handle=None, detail=detail))
-        raise
-    return Proven(server=proven, endpoint=endpoint, proof=proof)
+    plan = what.plan
+    server = Server(
+        spec=what.want.spec,
+        engine=plan.engine,
+        variant=plan.variant.name,
+        state="starting",
+        context=plan.context,
+        base_url=base_url(what.site.host, what.site.port),
+        log=what.log,
+        since=time.time(),
+        gpus=tuple(gpu.index for gpu in plan.gpus),
+        tensor=plan.tensor,
+        pipeline=plan.pipeline,
+        kv_dtype=plan.kv_dtype,
+        speculative=plan.manner.speculative is not None,
+        claim=plan.memory.claim if plan.gpus else 0,
+        handle=Handle(pid=0, started=0.0, server_id=server_id, environment=what.environment),
+        ask=what.want.ask,
+    )
+    return server, spare
 
 
-def stop(world: World, server: Server) -> bool:
-    """End a server and all its processes; whether there was anything to end."""
-    store.unwant(world.home, server.name)
+def begin(what: Launch, server: Server, spare: spares.Spare | None) -> Server:
+    """Start the engine of an announced server; raises LauncherError if it cannot be executed."""
+    _rotate(what.log)
+    command, env = what.command, what.want.env
+    handle = spares.give(what.home, spare, command, log=what.log, inherited=env) if spare else None
+    if handle is None:
+        server_id = server.handle.server_id if server.handle else ""
+        handle = what.runner.start(command, log=what.log, server_id=server_id, environment=what.environment, inherited=env)
+    return replace(server, handle=handle)
+
+
+def wait_for_port(port: int, *, cancelled: Callable[[], bool] = lambda: False) -> None:
+    """Until nothing listens there; raises LauncherError if a stranger has it, who would be asked for our proof.
+
+    The kernel closes an engine's sockets a moment after its end (seen with SGLang, which ends by a kill).
+    """
+    deadline = time.monotonic() + PORT_BACK
+    while (holder := ports.holder(port)) and time.monotonic() < deadline and not cancelled():
+        time.sleep(_LOOK)
+    if holder:
+        hint = "stop that program, or move to another port with `launcher up --port` (agents are wired anew)"
+        raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
+
+
+def proof(server: Server, api_key: str) -> Proof:
+    """Ask the server a question, the first; raises LauncherError where it does not answer or serves another context.
+
+    The context that the engine itself reports must be the one that was planned.
+    """
+    context = probe.context(server.base_url, api_key, server.name)
+    if context != server.context:
+        raise LauncherError(f"the engine serves {context:,} tokens of context instead of the planned {server.context:,}")
+    return probe.prove(endpoint(server, api_key))
+
+
+def endpoint(server: Server, api_key: str) -> Endpoint:
+    """Where the server itself answers."""
+    return Endpoint(model=server.name, base_url=server.base_url, api_key=api_key, context=server.context)
+
+
+def members(runner: Runner, handle: Handle) -> tuple[tuple[int, float], ...]:
+    """All processes of the server, by pid and start time."""
+    found = ((pid, processes.start_time(pid)) for pid in runner.processes(handle))
+    return tuple((pid, started) for pid, started in found if started)
+
+
+def end(world: World, server: Server) -> str:
+    """End all processes of a server, and wait until its port and its GPUs' memory are free again.
+
+    Returns what stays taken, "" if nothing does; raises LauncherError if a process survives.
+    """
     if server.handle is None:
-        return False
-    running = bool(world.runner.processes(server.handle))
-    if running:
-        world.progress.phase("stop")
-        world.progress.update(f"stopping {server.name}")
-        world.runner.stop(server.handle, grace=GRACE)
-        _wait_for_port(urlsplit(server.base_url).port)
-    store.see(world.home, replace(server, state="stopped", handle=None, detail="", since=time.time()))
-    return running
-
-
-def _wait_for_port(port: int | None) -> None:
-    """The kernel closes an engine's sockets a moment after its end (seen with SGLang, which ends by a kill)."""
+        return ""
+    pids = world.runner.processes(server.handle)
+    expected = _free_without(world, server, pids) if pids and server.gpus else {}
+    world.runner.stop(server.handle, grace=GRACE)
+    port = urlsplit(server.base_url).port
     deadline = time.monotonic() + PORT_BACK
     while port and not ports.is_free(port) and time.monotonic() < deadline:
         time.sleep(_LOOK)
+    return _memory_not_back(world, expected)
+
+
+def _free_without(world: World, server: Server, pids: tuple[int, ...]) -> dict[int, int]:
+    """Bytes that are free on each of its GPUs once it is gone, as far as can be told while it runs."""
+    freed = world.inventory().without(set(pids), claims={})
+    return {gpu.index: gpu.free for gpu in freed.gpus if gpu.index in server.gpus}
+
+
+def _memory_not_back(world: World, expected: dict[int, int]) -> str:
+    deadline = time.monotonic() + MEMORY_BACK
+    while expected:
+        inventory = world.inventory()
+        short = _short(inventory, expected)
+        if not short:
+            return ""
+        if time.monotonic() > deadline:
+            who = named(holders(inventory.only(set(short)).gpus)) or "a process that the driver does not name"
+            return f"the memory of GPU {', '.join(map(str, short))} did not come back within {MEMORY_BACK:.0f} s: {who}"
+        time.sleep(5 * _LOOK)
+    return ""
+
+
+def _short(inventory: Inventory, expected: dict[int, int]) -> list[int]:
+    return [gpu.index for gpu in inventory.gpus if gpu.free < expected.get(gpu.index, 0) - MEMORY_NOISE]
+
+
+def why_it_died(server: Server, engine: Engine) -> tuple[str, str]:
+    """The cause in one line, and what to do, from the log of a server that ended by itself."""
+    text = server.log.read_text(errors="replace") if server.log.exists() else ""
+    found = diagnose(text.splitlines(), engine.FAULTS)
+    evidence = f" ({found.evidence})" if found.evidence else ""
+    remedy = f"{found.remedy}; the whole log: {server.log}" if found.remedy else f"the whole log: {server.log}"
+    what = "ended" if server.state == "ready" else "did not start"
+    return f"{engine.NAME} {what}: {found.cause}{evidence}", remedy
 
 
 def _rotate(log: Path) -> None:
@@ -137,68 +186,3 @@ def _rotate(log: Path) -> None:
     for newer, older in reversed([*pairwise(kept)]):
         if newer.exists():
             newer.replace(older)
-
-
-def _announced(what: Launch, handle: Handle) -> Server:
-    server = Server(
-        spec=what.spec,
-        engine=what.plan.engine,
-        variant=what.plan.variant.name,
-        state="starting",
-        context=what.plan.context,
-        base_url=what.base_url,
-        log=what.log,
-        since=time.time(),
-        gpus=tuple(gpu.index for gpu in what.plan.gpus),
-        tensor=what.plan.tensor,
-        pipeline=what.plan.pipeline,
-        kv_dtype=what.plan.kv_dtype,
-        speculative=what.plan.manner.speculative is not None,
-        claim=what.plan.memory.claim if what.plan.gpus else 0,
-        handle=handle,
-    )
-    store.see(what.home, server)
-    return server
-
-
-def _wait_until_ready(what: Launch, handle: Handle) -> None:
-    what.progress.update("importing")
-    lines = Tail(what.log)
-    last_word = time.monotonic()
-    while not probe.healthy(what.base_url, what.engine.READY_PATH):
-        if not what.runner.alive(handle):
-            raise _died(what)
-        for line in lines.new():
-            last_word = time.monotonic()
-            if phase := what.engine.phase(line):
-                what.progress.update(phase)
-        if time.monotonic() - last_word > SILENCE:
-            raise LauncherError(f"the engine said nothing for {SILENCE / 60:.0f} minutes", hint=f"its log: {what.log}")
-        time.sleep(_LOOK)
-
-
-def _endpoint(what: Launch) -> Endpoint:
-    """Where the model answers, with the context that the engine itself reports: it must be the one that was planned."""
-    context = probe.context(what.base_url, what.site.api_key, what.spec.model)
-    if context != what.plan.context:
-        raise LauncherError(
-            f"the engine serves {context:,} tokens of context instead of the planned {what.plan.context:,}",
-            hint=f"its log: {what.log}",
-        )
-    return Endpoint(model=what.spec.model, base_url=what.base_url, api_key=what.site.api_key, context=context)
-
-
-def _proof(what: Launch, handle: Handle, endpoint: Endpoint) -> Proof:
-    try:
-        return probe.prove(endpoint)
-    except LauncherError as fault:
-        if not what.runner.alive(handle):
-            raise _died(what) from None
-        raise LauncherError(f"the engine runs but does not work: {fault.message}", hint=f"its log: {what.log}") from None
-
-
-def _died(what: Launch) -> LauncherError:
-    found = diagnose(what.log.read_text(errors="replace").splitlines(), what.engine.FAULTS)
-    evidence = f" ({found.evidence})" if found.evidence else ""
-    remedy = f"{found.remedy}; the whole log: {what.log}" if found.remedy else f"the whole log: {what.log}"
-    return LauncherError(f"{what.engine.NAME} did not start: {found.cause}{evidence}", hint=remedy)

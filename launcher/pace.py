@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 # A rate is that of so many seconds: long enough not to jump, short enough to show that a line became slow.
 WINDOW = 10.0
-_MINUTE, _HOUR = 60, 3600
-
 Seen = tuple[float, int]
 
 
@@ -23,11 +21,6 @@ def rate(seen: Sequence[Seen]) -> float:
     return (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
 
 
-def left(missing: int, rate: float) -> str:
-    """The time that so many bytes will take at that rate, for a person; "" where nothing moves."""
-    if not rate:
-        return ""
-    seconds = round(missing / rate)
-    if seconds < _MINUTE:
-        return f"{seconds} s left"
-    return f"{seconds // _MINUTE} min left" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h left"
+def left(missing: int, rate: float) -> float | None:
+    """The seconds that so many bytes will take at that rate; None where nothing moves."""
+    return missing / rate if rate else None

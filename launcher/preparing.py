@@ -7,16 +7,17 @@ from pathlib import Path
 
 from launcher import cuda, environments, host, installing, ports, weights
 from launcher.beside import beside
+from launcher.command import inheritable
 from launcher.engines.base import Engine, Site
 from launcher.environment import Environment, own_python
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.plan import Plan
+from launcher.prepared import Prepared
 from launcher.profile_weights import HubWeights
 from launcher.progress import Progress
 from launcher.release import Release
 from launcher.runners import spares
-from launcher.world import Prepared
 
 # Seconds between two looks at work that goes on beside.
 _TURN = 0.2
@@ -65,7 +66,7 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
     with beside(progress, "weights", fetch) as (files, shown):
         there = environment(home, env, engines, plan, shown)
         python.set_result(there.python)
-        _imports_begin(home, engines[plan.engine], plan, there)
+        _imports_begin(home, engines[plan.engine], plan, there, env)
         if isinstance(kind, HubWeights) and not files.done():
             # The network is what is waited for. A conversion would have to share the processor.
             installing.compile_all(there, progress=shown, env=env)
@@ -93,11 +94,12 @@ def _awaited(outcome: "Future[Path]", progress: Progress, text: str) -> Path:
         progress.update(text)
 
 
-def _imports_begin(home: Home, engine: Engine, plan: Plan, there: Environment) -> None:
+def _imports_begin(home: Home, engine: Engine, plan: Plan, there: Environment, env: Mapping[str, str]) -> None:
     ready = _prepared(home, there, Path("/"))
     site = Site(python=there.python, weights=ready.weights, host=ports.LOOPBACK, port=ports.FIRST, api_key="")
     if host.ram().available >= spares.SIZE + spares.RESERVE:
-        spares.make(home, engine.command(plan, site).keeping(engine.CACHES, ready.caches), environment=there.path)
+        command = engine.command(plan, site).keeping(engine.CACHES, ready.caches)
+        spares.make(home, command, environment=there.path, inherited=inheritable(env))
 
 
 def _prepared(home: Home, there: Environment, files: Path, pinned: str = "") -> Prepared:

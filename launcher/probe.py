@@ -45,13 +45,13 @@ def context(base_url: str, api_key: str, model: str) -> int:
     raise LauncherError(f"the server at {base_url} does not serve {model}")
 
 
-def prove(endpoint: Endpoint, *, timeout: float = PATIENCE) -> Proof:
-    """Ask the model a question; raises LauncherError where no words come back."""
+def prove(endpoint: Endpoint, *, timeout: float = PATIENCE, tokens: int = ANSWER_TOKENS) -> Proof:
+    """Ask the model a question; raises LauncherError where no words come back within `timeout` seconds."""
     begun = time.monotonic()
     body = {
         "model": endpoint.model,
         "messages": [{"role": "user", "content": QUESTION}],
-        "max_tokens": ANSWER_TOKENS,
+        "max_tokens": tokens,
         "temperature": 0,
     }
     answer = _json(endpoint.base_url, endpoint.api_key, "/v1/chat/completions", body, timeout=timeout)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from launcher.progress import Progress, Silent
+from launcher.progress import Progress, Silent, figures
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -42,15 +42,14 @@ class Lines:
     def say(self, text: str) -> None:
         self._print(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
         now = time.monotonic()
         # A text in which only figures have changed is the same text.
         what = text.translate(_FIGURES)
         if now - self._told < (_REMINDER if text == self._text else _STEP if what == self._what else 0.0):
             return
         self._text, self._what, self._told = text, what, now
-        share = f" {done / total:.0%}" if total else ""
-        self._print(f"{self._phase}: {text}{share} ({now - self._begun:.0f} s)")
+        self._print(f"{self._phase}: {text}{figures(done, total, left)} ({now - self._begun:.0f} s)")
 
     @contextmanager
     def beside(self, name: str) -> Iterator[Progress]:
@@ -77,7 +76,7 @@ class _Piece(Silent):
 
     is_whole = False
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002 - the protocol's
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:  # noqa: ARG002 - the protocol's
         self.is_whole = bool(total) and done == total
 
 
@@ -111,9 +110,9 @@ class Live:
     def say(self, text: str) -> None:
         self._open().console.print(f"[yellow]•[/] {_escaped(text)}", highlight=False)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:
-        share = f" {done / total:.0%}" if total else ""
-        self._open().update(self._task, description=_escaped(text) + share, completed=done, total=total or None)
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        description = _escaped(text) + figures(done, total, left)
+        self._open().update(self._task, description=description, completed=done, total=total or None)
 
     @contextmanager
     def beside(self, name: str) -> Iterator[Progress]:
@@ -182,9 +181,9 @@ class _Row(Silent):
         finally:
             self._bars.remove_task(task)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:
-        share = f" {done / total:.0%}" if total else ""
-        self._bars.update(self._task, description=_escaped(text) + share, completed=done, total=total or None)
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        description = _escaped(text) + figures(done, total, left)
+        self._bars.update(self._task, description=description, completed=done, total=total or None)
 
 
 def _leave(bars: "Bars", phase: str, seconds: float) -> None:
@@ -218,8 +217,9 @@ class Events(Silent):
     def say(self, text: str) -> None:
         self._tell("said", text=text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:
-        self._tell("progress", text=text, **({"done": done, "total": total} if total else {}))
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        known = {"done": done, "total": total} if total else {}
+        self._tell("progress", text=text, **known, **({} if left is None else {"left": round(left, 1)}))
 
     @contextmanager
     def beside(self, name: str) -> Iterator[Progress]:

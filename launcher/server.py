@@ -1,12 +1,15 @@
 """A command kept running: what is wanted, what was seen, and what that means. Values only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from launcher.prepared import Prepared
 from launcher.runners.base import Handle
 
-State = Literal["starting", "ready", "waiting", "failed", "stopped"]
+# A server that waits is to be started: a moment after it failed, or when there is room for it.
+State = Literal["waiting", "starting", "ready", "ending", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,36 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """What was last seen of a server, in the words of its plan; `detail` says why it failed.
+class Wanted:
+    """What is to be served: as a person asked for it, and as it was planned and prepared.
 
-    `context` in tokens, `since` in seconds since the epoch. `claim` is what it holds of each of `gpus`, in bytes: a driver does
-    not always tell it.
+    `ask` is another one each time that a person wants it started anew. `env` is the environment that the engine gets, so that a
+    restart on another day is the same start. `spare`: a warm spare is kept for the next one.
+    """
+
+    spec: ServerSpec
+    ask: str
+    planned: ServerSpec
+    prepared: Prepared
+    port: int
+    env: Mapping[str, str]
+    spare: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.spec.model
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What was last seen of a server, in the words of its plan; `detail` says why it failed, `hint` what to do.
+
+    `context` in tokens, `since` (when it took this state) in seconds since the epoch. `claim` is what it holds of each of
+    `gpus`, in bytes: a driver does not always tell it. `ask` is the wish that it was started for. `restarts` counts its
+    failures in a row, `again` is when it is started next, in seconds since the epoch. `phase` is where its start is, `share`
+    (0 to 1) how much of that is done, `left` what the start may still take, in seconds. `members` are its processes when it was
+    proven: pid and start time. `answer` and `seconds` are its proof, `shrunk` the context that it was given in place of the
+    planned one, `notes` what is to be told.
     """
 
     spec: ServerSpec
@@ -60,10 +88,35 @@ class Server:
     claim: int = 0
     handle: Handle | None = None
     detail: str = ""
+    hint: str = ""
+    ask: str = ""
+    restarts: int = 0
+    again: float = 0.0
+    phase: str = ""
+    share: float | None = None
+    left: float | None = None
+    members: tuple[tuple[int, float], ...] = ()
+    answer: str = ""
+    seconds: float = 0.0
+    shrunk: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         return self.spec.model
+
+    @property
+    def planned(self) -> ServerSpec:
+        """The wish in the words of what came of it, so that the same plan is made again."""
+        return replace(
+            self.spec,
+            engine=self.engine,
+            variant=self.variant,
+            context=self.context,
+            gpus=self.gpus,
+            tensor=self.tensor,
+            pipeline=self.pipeline,
+        )
 
 
 def serves(server: Server, asked: ServerSpec) -> bool:
@@ -89,6 +142,6 @@ def serves(server: Server, asked: ServerSpec) -> bool:
 
 def state_now(server: Server, *, alive: bool) -> tuple[State, str]:
     """The state that a look at the processes leaves of the recorded one, with the reason where it failed."""
-    if server.state in {"starting", "ready", "waiting"} and not alive:
+    if server.state in {"starting", "ready"} and not alive:
         return "failed", server.detail or "the engine ended by itself; its log tells why"
     return server.state, server.detail

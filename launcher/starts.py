@@ -1,7 +1,9 @@
 """A start that went well: what it was planned to take and what it took. All sizes are bytes of one rank."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from launcher.gpu import GIB, Gpu
@@ -52,13 +54,18 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start: `on` is its day (2026-11-22), `context` in tokens."""
+    """One start: `on` is its day (2026-11-22), `context` in tokens, `seconds` those of each phase.
+
+    `ahead` says that the engine's imports were done before. Starts that were put on record without these two tell none.
+    """
 
     setup: Setup
     on: str
     context: int
     planned: Memory
     measured: Measured
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    ahead: bool = False
 
 
 def device_of(gpu: Gpu) -> str:
@@ -94,7 +101,7 @@ def read(text: str) -> Start | None:
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return start if _sound(start) else None
+    return start if isinstance(start.seconds, dict) and _sound(start) else None
 
 
 def _sound(start: Start) -> bool:
@@ -108,11 +115,17 @@ def _sound(start: Start) -> bool:
         all(_is_size(count) and count > 0 for count in counts)
         and all(_is_size(size) for size in sizes)
         and all(isinstance(text, str) for text in texts)
+        and isinstance(start.ahead, bool)
+        and all(_is_time(seconds) for seconds in start.seconds.values())
     )
 
 
 def _values(measured: Measured) -> list[Any]:
     return [getattr(measured, field.name) for field in fields(measured)]
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _is_size(value: object) -> bool:

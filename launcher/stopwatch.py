@@ -24,8 +24,8 @@ class Stopwatch:
     def say(self, text: str) -> None:
         self._progress.say(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:
-        self._progress.update(text, done, total)
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        self._progress.update(text, done, total, left=left)
 
     @contextmanager
     def beside(self, name: str) -> Iterator[Progress]:

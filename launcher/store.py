@@ -6,29 +6,53 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from launcher import atomic
+from launcher import atomic, carrying
 from launcher.errors import LauncherError
 from launcher.home import Home
+from launcher.prepared import Prepared
 from launcher.runners.base import Handle
-from launcher.server import Server, ServerSpec
+from launcher.server import Server, ServerSpec, Wanted
 
-VERSION = 1
 _PORTS = 1 << 16
 
 
-def want(home: Home, spec: ServerSpec) -> None:
+def want(home: Home, wanted: Wanted) -> None:
     """Note that a person wants this served: what survives the server itself."""
-    _write(home.state / "wanted" / f"{spec.model}.json", asdict(spec))
+    plain = asdict(wanted)
+    plain["prepared"] = {key: str(value) for key, value in plain["prepared"].items()}
+    _write(_wanted(home, wanted.name), plain)
 
 
 def unwant(home: Home, name: str) -> None:
     """Forget that `name` was wanted."""
-    (home.state / "wanted" / f"{name}.json").unlink(missing_ok=True)
+    _wanted(home, name).unlink(missing_ok=True)
 
 
-def wanted(home: Home) -> tuple[str, ...]:
-    """The names of the models that are wanted."""
-    return tuple(path.stem for path in sorted((home.state / "wanted").glob("*.json")))
+def wanted(home: Home) -> tuple[Wanted, ...]:
+    """What is wanted, in the order of the names; raises LauncherError for a damaged record."""
+    wanted, damaged = wishes(home)
+    for fault in damaged.values():
+        raise fault
+    return wanted
+
+
+def wishes(home: Home) -> tuple[tuple[Wanted, ...], Mapping[str, LauncherError]]:
+    """What is wanted, and by name what is wrong with the records that cannot be read."""
+    wanted, damaged = [], {}
+    for path in sorted(_wanted(home, "").parent.glob("*.json")):
+        try:
+            wanted.append(_want(path))
+        except LauncherError as fault:
+            damaged[path.stem] = fault
+    return tuple(wanted), damaged
+
+
+def wishes_changed(home: Home) -> int:
+    """A number that is another one after each change of what is wanted: cheap to ask."""
+    try:
+        return _wanted(home, "").parent.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def see(home: Home, server: Server) -> None:
@@ -42,6 +66,12 @@ def seen(home: Home) -> tuple[Server, ...]:
     if damaged:
         raise damaged[0]
     return servers
+
+
+def find(home: Home, name: str) -> Server | None:
+    """What was last seen of this one, None if it never was; raises LauncherError for a damaged record."""
+    path = home.state / "seen" / f"{name}.json"
+    return _server(path) if path.exists() else None
 
 
 def look(home: Home) -> tuple[tuple[Server, ...], tuple[LauncherError, ...]]:
@@ -113,29 +143,76 @@ def _server(path: Path) -> Server:
             tensor=plain["tensor"],
             pipeline=plain["pipeline"],
             kv_dtype=plain["kv_dtype"],
-            speculative=plain.get("speculative", False),
+            speculative=plain["speculative"],
             claim=plain["claim"],
             handle=Handle(**{**handle, "environment": Path(handle["environment"])}) if handle else None,
             detail=plain["detail"],
+            hint=plain["hint"],
+            ask=plain["ask"],
+            restarts=plain["restarts"],
+            again=plain["again"],
+            phase=plain["phase"],
+            share=plain["share"],
+            left=plain["left"],
+            members=tuple((pid, started) for pid, started in plain["members"]),
+            answer=plain["answer"],
+            seconds=plain["seconds"],
+            shrunk=plain["shrunk"],
+            notes=tuple(plain["notes"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
 
 
+def _want(path: Path) -> Wanted:
+    plain = _read(path)
+    try:
+        return Wanted(
+            spec=_spec(plain["spec"]),
+            ask=plain["ask"],
+            planned=_spec(plain["planned"]),
+            prepared=_prepared(plain["prepared"]),
+            port=plain["port"],
+            env=plain["env"],
+            spare=plain["spare"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__} {error}") from None
+
+
+def _prepared(plain: dict[str, str]) -> Prepared:
+    environment, python, weights, caches = (Path(plain[key]) for key in ("environment", "python", "weights", "caches"))
+    return Prepared(environment, python, weights, caches, version=plain["version"], pinned=plain.get("pinned", ""))
+
+
 def _spec(plain: dict[str, Any]) -> ServerSpec:
-    return ServerSpec(**{**plain, "gpus": tuple(plain["gpus"]), "engine_args": tuple(plain.get("engine_args", ()))})
+    return ServerSpec(**{**plain, "gpus": tuple(plain["gpus"]), "engine_args": tuple(plain["engine_args"])})
+
+
+def _wanted(home: Home, name: str) -> Path:
+    return home.state / "wanted" / f"{name}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The content of a record, carried forward if an earlier launcher wrote it."""
     try:
         content = json.loads(path.read_text())
     except OSError as error:
         raise LauncherError(f"cannot read {path}: {error.strerror}", hint="mend its permissions") from None
     except ValueError as error:
         raise _damaged(path, str(error)) from None
-    if not isinstance(content, dict) or content.pop("version", None) != VERSION:
-        raise _damaged(path, f"it is not of version {VERSION}")
-    return content
+    version = content.pop("version", None) if isinstance(content, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise _damaged(path, "it tells no version")
+    if version > carrying.VERSION:
+        hint = "run the newer launcher, or set LAUNCHER_HOME to another directory for this one"
+        raise LauncherError(
+            f"a newer launcher wrote {path} (version {version}, and this one knows {carrying.VERSION})", hint=hint
+        )
+    try:
+        return carrying.forward(path.parent.name, content, version)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__} {error}") from None
 
 
 def _damaged(path: Path, reason: str) -> LauncherError:
@@ -147,7 +224,7 @@ def _damaged(path: Path, reason: str) -> LauncherError:
 def _write(path: Path, content: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic.write(path, json.dumps({"version": VERSION, **content}, indent=1) + "\n")
+        atomic.write(path, json.dumps({"version": carrying.VERSION, **content}, indent=1) + "\n")
     except OSError as error:
         hint = "make room on the disk, or mend the permissions of that folder"
         raise LauncherError(f"cannot write {path}: {error.strerror}", hint=hint) from None

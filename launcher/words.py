@@ -66,7 +66,10 @@ def parser() -> "_Parser":
     up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
     down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
     down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
-    _verb(verbs, "ps", "what was started here, and how it is")
+    ps = _verb(verbs, "ps", "what was started here, and how it is")
+    ps.add_argument(
+        "--watch", nargs="?", type=_seconds, const=1.0, metavar="SECONDS", help="look again until ^C (every second)"
+    )
     logs = _verb(verbs, "logs", "what an engine wrote")
     logs.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that runs)")
     which = logs.add_mutually_exclusive_group()
@@ -96,6 +99,9 @@ def parser() -> "_Parser":
     clean.add_argument("kind", nargs="?", choices=(*KINDS, "all"), metavar="KIND", help=f"{', '.join(KINDS)} or all")
     clean.add_argument("names", nargs="*", metavar="NAME", help="only these (what lies elsewhere goes only when it is named)")
     clean.add_argument("--yes", action="store_true", help="free it without asking")
+    serve = _verb(verbs, "serve", "keep alive what is wanted, in the foreground (`up` starts this in the background)")
+    # What `up` starts: it ends when nothing is wanted any more.
+    serve.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root

@@ -9,6 +9,7 @@ from launcher.engines.base import Engine
 from launcher.gpu import Inventory
 from launcher.home import Home
 from launcher.plan import Plan
+from launcher.prepared import Prepared
 from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.progress import Progress
 from launcher.recipe_site import Answer
@@ -17,28 +18,13 @@ from launcher.runners.base import Runner
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a plan needs on disk: its engine's environment (the folder, its interpreter, its caches) and its weights.
-
-    `version` is the engine's that is in the environment. `pinned` is the hub's REPOSITORY@COMMIT that the weights are, "" for
-    others.
-    """
-
-    environment: Path
-    python: Path
-    weights: Path
-    caches: Path
-    version: str
-    pinned: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class World:
     """The doors to everything outside.
 
     `inventory` looks at the hardware each time it is called; `releases` says which release of each engine serves; `expect` says
     where a plan's environment and weights will be, and `prepare` brings them there; `facts` reads what a repository or a folder
-    tells of its model, `recipe` what vLLM's people say of a repository, or why they do not; `env` is the user's environment;
+    tells of its model, `recipe` what vLLM's people say of a repository, or why they do not; `attend` sees to it that a
+    supervisor is at work in this world's home, and raises LauncherError where none can be; `env` is the user's environment;
     `user_home` is where agents keep their files and `cwd` where the user stands; `profiles` are the folders of profiles, the
     user's own last.
     """
@@ -55,5 +41,6 @@ class World:
     recipe: Callable[[str], Answer | str]
     expect: Callable[[Plan], Prepared]
     prepare: Callable[[Plan, Progress], Prepared]
+    attend: Callable[["World"], None]
     runner: Runner
     progress: Progress

@@ -51,26 +51,27 @@ from launcher import (
     processes,
     weights,
 )
-from launcher.command import Command
+from launcher.command import inheritable
 from launcher.derive import derive
 from launcher.endpoint import Endpoint
-from launcher.engines.base import Site
+from launcher.engines.base import Engine, Site
 from launcher.engines.registry import ENGINES
 from launcher.environment import Environment
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, Health, Inventory
 from launcher.home import Home
-from launcher.launching import Launch, Proven
+from launcher.launching import MEMORY_BACK, MEMORY_NOISE, Launch
 from launcher.model_facts import read as read_facts
 from launcher.plan import DoesNotFit, Memory, Plan, Wish
+from launcher.prepared import Prepared
 from launcher.profile import CPU, CUDA, Profile
 from launcher.profile_weights import LocalWeights
 from launcher.progress import Silent
 from launcher.runners import local
 from launcher.runners.base import Handle
-from launcher.server import Server, ServerSpec
-from launcher.serving import MEMORY_BACK, MEMORY_NOISE
+from launcher.server import Server, ServerSpec, Wanted
 from launcher.staging import staging
+from launcher.tail import Tail
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = 1
@@ -384,7 +385,7 @@ class Visit:
         self.free = self._free()
         self.caches.mkdir(mode=0o700, parents=True, exist_ok=True)
         phases = Phases(time.monotonic)
-        self.proven = launching.launch(self._launch(plan, phases))
+        self.proven = launched(self._launch(plan), phases)
         done = phases.spans()
         return [*(Figure(*each) for each in done), Figure("all", round(sum(seconds for _, seconds in done), 1))]
 
@@ -503,11 +504,14 @@ class Visit:
         wish = Wish(engine=name, variant=self.model.variant)
         return planner.plan(profile, inventory, {name: ENGINES[name]}, wish, releases=releases)
 
-    def _launch(self, plan: Plan, phases: "Phases") -> Launch:
+    def _launch(self, plan: Plan) -> Launch:
         engine, home = ENGINES[plan.engine], self.bench.next_home(self.place.name)
         site = Site(self.place.python, self.model.folder, ports.LOOPBACK, ports.free(FIRST_PORT), secrets.token_hex(16))
+        spec = ServerSpec(plan.profile.name)
+        ready = Prepared(self.place.path, self.place.python, self.model.folder, self.caches, self.place.release.version)
+        env = {**inheritable(os.environ), **(self.sleeps.env if self.sleeps else {})}
         return Launch(
-            spec=ServerSpec(plan.profile.name),
+            want=Wanted(spec, "", spec, ready, site.port, env, spare=False),
             plan=plan,
             site=site,
             environment=self.place.path,
@@ -515,8 +519,7 @@ class Visit:
             version=self.place.release.version,
             engine=engine,
             home=home,
-            runner=WithVariables(self.sleeps.env if self.sleeps else {}),
-            progress=phases,
+            runner=local,
         )
 
     def _free(self) -> int:
@@ -543,24 +546,42 @@ class Visit:
         return round(time.monotonic() - begun, 3)
 
 
-class WithVariables:
-    """The local runner, with some variables in each command's environment."""
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A server that answered."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self.env = env
+    server: Server
+    endpoint: Endpoint
+    proof: probe.Proof
 
-    def start(self, command: Command, *, log: Path, server_id: str, environment: Path) -> Handle:
-        added = replace(command, env={**command.env, **self.env})
-        return local.start(added, log=log, server_id=server_id, environment=environment)
 
-    def alive(self, handle: Handle) -> bool:
-        return local.alive(handle)
+def launched(what: Launch, phases: "Phases") -> Proven:
+    """Start, watch and ask it, as the supervisor does; whatever the reason for leaving, nothing unproven is left running."""
+    announced, _ = launching.announced(what)
+    phases.phase("engine")
+    server = launching.begin(what, announced, None)
+    handle = server.handle
+    if handle is None:
+        raise LauncherError("there is no server")
+    try:
+        lines = Tail(what.log)
+        while not probe.healthy(server.base_url, what.engine.READY_PATH):
+            _refuse_dead(server, handle, what.engine)
+            for phase in filter(None, map(what.engine.phase, lines.new())):
+                phases.update(phase.words)
+            time.sleep(0.1)
+        phases.phase("proof")
+        answer = launching.proof(server, what.site.api_key)
+    except BaseException:
+        local.stop(handle, grace=launching.GRACE)
+        raise
+    return Proven(server, launching.endpoint(server, what.site.api_key), answer)
 
-    def processes(self, handle: Handle) -> tuple[int, ...]:
-        return local.processes(handle)
 
-    def stop(self, handle: Handle, *, grace: float) -> None:
-        local.stop(handle, grace=grace)
+def _refuse_dead(server: Server, handle: Handle, engine: Engine) -> None:
+    if not local.alive(handle):
+        cause, hint = launching.why_it_died(server, engine)
+        raise LauncherError(cause, hint=hint)
 
 
 class Phases(Silent):
@@ -578,7 +599,7 @@ class Phases(Silent):
         self._outer = name
         self._marks.append((self._clock(), self._OUTER.get(name, name)))
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:  # noqa: ARG002 - the protocol's; a start counts nothing
         if self._outer == "engine":
             self._marks.append((self._clock(), text))
 

@@ -1,305 +1,331 @@
-"""An engine in one file: speaks vLLM's HTTP and prints vLLM's log lines, answers one sentence, and fails as it is told to.
+"""An engine without a model: speaks vLLM's or SGLang's HTTP, prints its log, and fails as it is told to.
 
-    python tests/stub_engine.py --host 127.0.0.1 --port 8400 --model NAME --max-model-len 8192 [faults]
+    python tests/stub_engine.py --host 127.0.0.1 --port 8400 --model NAME --max-model-len 8192 [options]
+    python tests/stub_engine.py --host 127.0.0.1 --port 8400 --model-path NAME --context-length 8192 [options]
 
-The key comes from VLLM_API_KEY. Options of vLLM that it does not know are ignored.
+The key comes from VLLM_API_KEY or LAUNCHER_API_KEY. Options of the engines that it does not know are ignored. It is ready in
+a tenth of a second, unless it is told to take its time.
+
+A fault is what happens (`mute`), or when and what (`weights: exit 1`). When: a phase (imports, weights, compile, kv, graphs,
+warmup, ready), `N requests` for generation, `N seconds` after the start; else at once. What:
+
+    exit CODE               end, and its cores with it
+    signal NAME [WHOM]      KILL, STOP, CONT, ... to itself, or to its `core` or `worker`
+    log FILE                print the lines of a file
+    mute                    be healthy and generate nothing
+    hang                    accept connections and say nothing at all
+    refuse                  answer generation with an error
+    slow SECONDS            for each token
+    eat BYTES               hold so much memory, 4 GiB at most
+    well                    take back mute, hang, refuse, slow and eat
+
+Faults are given with --fault, or, while it runs, as lines that are added to the file --control; how many were taken stands
+in a file beside it, FILE.done. The signal USR1 makes it mute and well by turns.
 """
 
 import argparse
-import json
-import mmap
 import os
 import signal
-import socketserver
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import NoReturn
 
-ANSWER = "The capital of France is Paris."
-KV_TOKENS = 46_592
-# An argument that no engine has: the process is a child, an engine core.
-CHILD = "--stub-child"
+# Started as a file, it finds the other parts beside it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.stub_core import Core
+from tests.stub_http import ANSWER, Server, Serving, State
+from tests.stub_lines import KV_TOKENS, PHASES, log, say, tell_start
+
+__all__ = ["ANSWER", "KV_TOKENS"]
+
+MOST_EATEN = 4 << 30
+# v1/engine and entrypoints/launchers/launcher.py: vLLM's API server looks for its core's death so often (seconds).
+WATCHDOG = 5.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens, and when: a phase, or a number of `requests` or `seconds`; "" for at once."""
+
+    what: str
+    when: str = ""
+    number: float = 0.0
 
 
 @dataclass(frozen=True)
 class Options:
-    host: str
-    port: int
-    model: str
-    context: int
-    api_key: str | None
+    serving: Serving
+    device: str
     die: str | None
     die_after: float
-    hang: bool
-    mute: bool
-    wrong_context: bool
-    slow_start: float
+    never_ready: bool
+    pace: Mapping[str, float]
+    shards: int
     children: int
     child_flags: tuple[str, ...]
+    survive: bool
+    faults: tuple[Fault, ...]
+    control: Path | None
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--engine", choices=("vllm", "sglang"), help="whose manner (default: by the option for the model)")
+    parser.add_argument("--cuda", action="store_true", help="print what a start on GPUs prints")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", default="stub")
+    parser.add_argument("--model-path")
     parser.add_argument("--served-model-name")
-    parser.add_argument("--max-model-len", type=int, default=8192)
+    parser.add_argument("--max-model-len", "--context-length", dest="context", type=int, default=8192)
+    parser.add_argument("--enable-sleep-mode", "--enable-memory-saver", dest="can_sleep", action="store_true")
     parser.add_argument("--die", metavar="TEXT", help="print the text as log lines and exit with 1")
-    parser.add_argument("--die-after", type=float, metavar="SECONDS", help="die only then, ready or not")
+    parser.add_argument("--die-after", type=float, default=0.0, metavar="SECONDS", help="die only then, ready or not")
     parser.add_argument("--hang", action="store_true", help="never become healthy")
     parser.add_argument("--mute", action="store_true", help="be healthy, and never answer a completion")
     parser.add_argument("--wrong-context", action="store_true", help="report half of the context that was asked for")
     parser.add_argument("--slow-start", type=float, default=0.0, metavar="SECONDS", help="load the model for that long")
+    parser.add_argument("--pace", action="append", default=[], metavar="PHASE=SECONDS", help="how long a phase takes")
+    parser.add_argument("--shards", type=int, default=1, metavar="N", help="files of weights, steps of its bars")
     parser.add_argument("--children", type=int, default=0, metavar="N", help="processes that live on when this one is killed")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes of each of these, which end with it")
+    parser.add_argument("--survive", action="store_true", help="live on without its children")
     parser.add_argument("--stubborn", action="store_true", help="children ignore TERM")
     parser.add_argument("--blank", action="store_true", help="children wipe their environment")
     parser.add_argument("--detach", action="store_true", help="children are in sessions of their own")
     parser.add_argument("--environment", metavar="DIR", help="children map a file from there")
-    known, _vllm = parser.parse_known_args(argv)
-    flags = [flag for flag in ("stubborn", "blank", "detach") if getattr(known, flag)]
-    return Options(
+    parser.add_argument("--fault", action="append", default=[], metavar="[WHEN: ]WHAT", help="see above")
+    parser.add_argument("--control", type=Path, metavar="FILE", help="where more faults are told")
+    known, _others = parser.parse_known_args(argv)
+    engine = known.engine or ("sglang" if known.model_path else "vllm")
+    serving = Serving(
+        engine=engine,
         host=known.host,
         port=known.port,
-        model=known.served_model_name or known.model,
-        context=known.max_model_len,
-        api_key=env.get("VLLM_API_KEY"),
+        model=known.served_model_name or known.model_path or known.model,
+        context=known.context // 2 if known.wrong_context else known.context,
+        api_key=env.get("VLLM_API_KEY") or env.get("LAUNCHER_API_KEY"),
+        can_sleep=known.can_sleep,
+        development=env.get("VLLM_SERVER_DEV_MODE") == "1",
+    )
+    flags = [flag for flag in ("stubborn", "blank", "detach") if getattr(known, flag)]
+    # utils/common.py, kill_itself_when_parent_died: SGLang's end with the one that started them. vLLM's core does not.
+    flags += ["mortal", "name=sglang::scheduler"] if engine == "sglang" else ["name=VLLM::EngineCore"]
+    flags += [f"workers={known.workers}", *([f"environment={known.environment}"] if known.environment else [])]
+    pace = {"weights": known.slow_start}
+    for each in known.pace:
+        phase, _, seconds = each.partition("=")
+        pace[phase] = float(seconds)
+    return Options(
+        serving=serving,
+        device="cuda" if known.cuda else "cpu",
         die=known.die,
-        die_after=known.die_after or 0.0,
-        hang=known.hang,
-        mute=known.mute,
-        wrong_context=known.wrong_context,
-        slow_start=known.slow_start,
+        die_after=known.die_after,
+        never_ready=known.hang,
+        pace=pace,
+        shards=known.shards,
         children=known.children,
-        child_flags=(*flags, *([f"environment={known.environment}"] if known.environment else [])),
+        child_flags=tuple(flags),
+        survive=known.survive,
+        faults=(*(fault(each) for each in known.fault), *([Fault("mute")] if known.mute else [])),
+        control=known.control,
     )
 
 
-def serve(options: Options) -> None:
-    log("APIServer", f"vLLM API server version 0.32.0, model {options.model}")
-    log("APIServer", f"Using max model len {options.context}")
-    server = Server(options)
-    cores = [start_child(options.child_flags) for _ in range(options.children)]
-    core = cores[0] if cores else os.getpid()
-    for pid in cores:
-        log("EngineCore", "Initializing a V1 LLM engine (v0.32.0)", pid=pid)
-    if options.die is not None and options.die_after:
-        threading.Timer(options.die_after, die, (options.die, core)).start()
-    elif options.die is not None:
-        die(options.die, core)
-    load(options, core)
-    if options.hang:
-        threading.Event().wait()
-    log("APIServer", f"Starting vLLM server on http://{options.host}:{options.port}")
-    server.server_activate()
-    say(f"INFO:     Started server process [{os.getpid()}]")
-    say("INFO:     Application startup complete.")
-    server.serve_forever()
+def fault(text: str) -> Fault:
+    """A fault in its words; raises ValueError."""
+    when, found, what = text.strip().rpartition(": ")
+    if not found or when in PHASES:
+        return Fault(what, when)
+    number, unit = when.split()
+    if unit not in {"requests", "seconds"}:
+        raise ValueError(text)
+    return Fault(what, unit, float(number))
 
 
-def load(options: Options, core: int) -> None:
-    log("Worker", f"Starting to load model {options.model}...", pid=core)
-    say("Loading safetensors checkpoint shards:   0% Completed | 0/1 [00:00<?, ?it/s]")
-    time.sleep(options.slow_start)
-    say("Loading safetensors checkpoint shards: 100% Completed | 1/1 [00:01<00:00,  1.33s/it]")
-    log("Worker", f"Loading weights took {options.slow_start:.2f} seconds", pid=core)
-    concurrency = f"Maximum concurrency for {options.context:,} tokens per request: {KV_TOKENS / options.context:.2f}x"
-    log("EngineCore", f"CPU KV cache size: {KV_TOKENS:,} tokens, {concurrency}", pid=core)
-    log("EngineCore", "init engine (profile, create kv cache, warmup model) took 1.57 s", pid=core)
-
-
-def die(text: str, core: int) -> NoReturn:
-    for line in text.splitlines():
-        log("EngineCore", line, pid=core, level="ERROR")
-    cause = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
-    say(f"(APIServer pid={os.getpid()}) RuntimeError: {cause}")
-    os._exit(1)
-
-
-def log(role: str, text: str, *, pid: int | None = None, level: str = "INFO") -> None:
-    say(f"({role} pid={pid or os.getpid()}) {level} {time.strftime('%m-%d %H:%M:%S')} [stub.py:1] {text}")
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-class Server(ThreadingHTTPServer):
-    """Binds at once and listens when it is told to, as vLLM does."""
-
-    daemon_threads = True
+class Stub:
+    """The process that listens."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        super().__init__((options.host, options.port), Handler, bind_and_activate=False)
-        try:
-            self.server_bind()
-        except OSError as error:
-            say(f"(APIServer pid={os.getpid()}) OSError: [Errno {error.errno}] {error.strerror}")
-            sys.exit(1)
+        self.engine = options.serving.engine
+        self.state = State()
+        self.cores: list[Core] = []
+        self.asking = threading.Lock()
+        self.eaten: list[bytes] = []
+        self.waiting = [each for each in options.faults if each.when]
 
-    def server_bind(self) -> None:
-        # Not HTTPServer's, which asks for the machine's full name.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.options.host, self.options.port
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-    routes: ClassVar[dict[tuple[str, str], str]] = {
-        ("GET", "/health"): "health",
-        ("GET", "/v1/models"): "models",
-        ("POST", "/v1/chat/completions"): "chat",
-    }
-
-    def do_GET(self) -> None:
-        self.dispatch()
-
-    def do_POST(self) -> None:
-        self.dispatch()
-
-    def dispatch(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        key = self.server.options.api_key
-        if self.path.startswith("/v1") and key and self.headers.get("Authorization") != f"Bearer {key}":
-            self.answer(401, {"error": "Unauthorized"})
-            return
-        route = self.routes.get((self.command, self.path))
-        if route == "health":
-            self.answer(200, None)
-        elif route == "models":
-            self.answer(200, self.models())
-        elif route == "chat":
-            self.chat(json.loads(body))
-        else:
-            self.answer(404, {"detail": "Not Found"})
-
-    def models(self) -> dict[str, Any]:
-        options = self.server.options
-        context = options.context // 2 if options.wrong_context else options.context
-        entry = {"id": options.model, "object": "model", "owned_by": "vllm", "root": options.model, "max_model_len": context}
-        return {"object": "list", "data": [entry]}
-
-    def chat(self, request: dict[str, Any]) -> None:
-        options = self.server.options
-        if options.mute:
+    def run(self) -> None:
+        """Start as an engine does, and serve until a signal."""
+        server = Server(self.options.serving, self.state, alive=self.alive, counted=self.counted)
+        for each in self.options.faults:
+            if not each.when:
+                self.happen(each.what)
+            elif each.when == "seconds":
+                self.later(each.number, each.what)
+        self.cores = [Core(self.options.child_flags) for _ in range(self.options.children)]
+        for core in self.cores:
+            threading.Thread(target=self.watch, args=(core,), daemon=True).start()
+        if self.options.control:
+            threading.Thread(target=self.obey, args=(self.options.control,), daemon=True).start()
+        if self.options.die is not None:
+            threading.Timer(self.options.die_after, self.die, (self.options.die,)).start()
+            if not self.options.die_after:
+                threading.Event().wait()
+        self.start()
+        if self.options.never_ready:
             threading.Event().wait()
-        if request.get("model") != options.model:
-            message = f"The model `{request.get('model')}` does not exist."
-            error = {"message": message, "type": "NotFoundError", "param": "model", "code": 404}
-            self.answer(404, {"error": error})
-        elif request.get("stream"):
-            self.stream(request)
+        server.server_activate()
+        self.opened()
+        server.serve_forever()
+
+    def start(self) -> None:
+        """Load a model that is not there."""
+        what = self.options.serving
+        sequences = f"Maximum concurrency for {what.context:,} tokens per request: {KV_TOKENS / what.context:.2f}x"
+        words = {"model": what.model, "context": what.context, "host": what.host, "port": what.port, "tokens": KV_TOKENS}
+        words |= {"sequences": sequences, "DEVICE": "GPU" if self.options.device == "cuda" else "CPU"}
+        core = self.core
+        worker = next((worker for each in self.cores for worker in each.workers), core)
+        pids = {"APIServer": os.getpid(), "EngineCore": core, "Worker": worker}
+        tell_start(self.engine, self.options.device, words, pids, shards=self.options.shards, reached=self.reached)
+
+    def opened(self) -> None:
+        """Tell of the address that is open; SGLang then generates for the first time."""
+        what = self.options.serving
+        lines = [f"Started server process [{os.getpid()}]", "Waiting for application startup.", "Application startup complete."]
+        for line in lines:
+            say(f"INFO:     {line}") if self.engine == "vllm" else log(self.engine, "", f"INFO:     {line}")
+        if self.engine == "sglang":
+            log(self.engine, "", f"INFO:     Uvicorn running on http://{what.host}:{what.port} (Press CTRL+C to quit)")
+            log(self.engine, "", "The server is fired up and ready to roll!")
+        self.state.warm = True
+        time.sleep(self.reached("ready"))
+
+    @property
+    def core(self) -> int:
+        return self.cores[0].pid if self.cores else os.getpid()
+
+    def alive(self) -> bool:
+        """Wait until all cores have answered; whether they live."""
+        with self.asking:
+            return all(core.ask() for core in self.cores) or self.options.survive
+
+    def counted(self, requests: int) -> None:
+        self.due("requests", requests)
+
+    def reached(self, phase: str) -> float:
+        self.due(phase, 0)
+        return self.options.pace.get(phase, 0.0)
+
+    def due(self, when: str, number: int) -> None:
+        """Let happen what was to happen now."""
+        now = [each for each in self.waiting if each.when == when and each.number <= number]
+        self.waiting = [each for each in self.waiting if each not in now]
+        for each in now:
+            self.happen(each.what)
+
+    def later(self, seconds: float, what: str) -> None:
+        timer = threading.Timer(seconds, self.happen, (what,))
+        timer.daemon = True
+        timer.start()
+
+    def obey(self, control: Path) -> None:
+        """Take each line of the file once, when it has its end."""
+        told = 0
+        while True:
+            text = control.read_text() if control.exists() else ""
+            lines = text[: text.rfind("\n") + 1].splitlines()
+            for line in lines[told:]:
+                each = fault(line)
+                if each.when == "seconds":
+                    self.later(each.number, each.what)
+                elif each.when:
+                    number = each.number + self.state.requests if each.when == "requests" else 0.0
+                    self.waiting.append(Fault(each.what, each.when, number))
+                else:
+                    self.happen(each.what)
+            if lines[told:]:
+                control.with_name(f"{control.name}.done").write_text(f"{len(lines)}\n")
+            told = len(lines)
+            time.sleep(0.02)
+
+    def happen(self, what: str) -> None:
+        word, *values = what.split()
+        if word == "exit":
+            self.end(int(values[0]))
+        elif word == "signal":
+            os.kill(self.whom(values[1:]), signal.Signals[f"SIG{values[0]}"])
+        elif word == "log":
+            say(Path(values[0]).read_text().rstrip("\n"))
+        elif word == "slow":
+            self.state.slow = float(values[0])
+        elif word == "eat":
+            # Not zeros, which would be no memory until they are written to.
+            self.eaten.append(b"\1" * min(int(values[0]), MOST_EATEN - sum(map(len, self.eaten))))
+        elif word == "well":
+            self.state.mute = self.state.hung = self.state.refusing = False
+            self.state.slow = 0.0
+            self.eaten.clear()
         else:
-            answer = {"role": "assistant", "content": ANSWER, "tool_calls": []}
-            choice = {"index": 0, "message": answer, "finish_reason": "stop"}
-            self.answer(200, {**self.head("chat.completion"), "choices": [choice], "usage": usage(request)})
+            setattr(self.state, {"mute": "mute", "hang": "hung", "refuse": "refusing"}[word], True)
 
-    def stream(self, request: dict[str, Any]) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        head = self.head("chat.completion.chunk")
-        first, *rest = ANSWER.split(" ")
-        deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}, {"content": first}]
-        deltas += [{"content": f" {word}"} for word in rest]
-        for delta in deltas:
-            self.event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        self.event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        if (request.get("stream_options") or {}).get("include_usage"):
-            self.event({**head, "choices": [], "usage": usage(request)})
-        self.event("[DONE]")
-        self.wfile.write(b"0\r\n\r\n")
+    def whom(self, words: Sequence[str]) -> int:
+        if words == ["worker"]:
+            return self.cores[0].workers[0]
+        return self.core if words == ["core"] else os.getpid()
 
-    def event(self, content: dict[str, Any] | str) -> None:
-        text = content if isinstance(content, str) else json.dumps(content)
-        chunk = f"data: {text}\n\n".encode()
-        self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+    def watch(self, core: Core) -> None:
+        """What a core's death means to each engine."""
+        code = core.process.wait()
+        if self.options.survive:
+            return
+        self.state.dead = True
+        if self.engine == "sglang":
+            log(
+                "sglang",
+                "",
+                f"Subprocess scheduler_0 (pid={core.pid}) crashed with exit code {code}. Triggering SIGQUIT for cleanup...",
+            )
+            self.end(-signal.SIGKILL)
+        text = "[shutdown] MPClient: engine core exited unexpectedly; starting cleanup"
+        log("vllm", "APIServer", text, place="core_client.py:817", level="WARNING")
+        time.sleep(WATCHDOG)
+        say("INFO:     Shutting down")
+        self.end(0)
 
-    def head(self, kind: str) -> dict[str, Any]:
-        return {"id": "chatcmpl-stub", "object": kind, "created": int(time.time()), "model": self.server.options.model}
+    def die(self, text: str) -> NoReturn:
+        for line in text.splitlines():
+            log(self.engine, "EngineCore", line, pid=self.core, level="ERROR")
+        if self.engine == "vllm":
+            cause = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+            say(f"(APIServer pid={os.getpid()}) RuntimeError: {cause}")
+        self.end(1)
 
-    def answer(self, status: int, content: dict[str, Any] | None) -> None:
-        body = b"" if content is None else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def end(self, code: int) -> NoReturn:
+        """Take the cores along, and be gone; a code below zero is a signal."""
+        for core in self.cores:
+            core.line.close()
+            if core.process.poll() is None:
+                os.kill(core.pid, signal.SIGTERM)
+        if code < 0:
+            os.kill(os.getpid(), -code)
+        os._exit(code)
 
-    def log_message(self, _format: str, *_args: object) -> None: ...
-
-    def log_request(self, code: int | str = "-", _size: int | str = "-") -> None:
-        say(f'INFO:     {self.client_address[0]}:{self.client_address[1]} - "{self.requestline}" {code}')
-
-
-def usage(request: dict[str, Any]) -> dict[str, int]:
-    asked = sum(len(str(message.get("content")).split()) for message in request.get("messages", []))
-    answered = len(ANSWER.split())
-    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
-
-
-def start_child(flags: Sequence[str]) -> int:
-    """Start an engine core and wait until it is as it will be; returns its pid."""
-    told, tell = os.pipe()
-    child = subprocess.Popen(
-        # Isolated and without site: it starts in a moment, and looks at no variable.
-        [sys.executable, "-I", "-S", __file__, CHILD, str(tell), *flags],
-        start_new_session="detach" in flags,
-        pass_fds=(tell,),
-    )
-    os.close(tell)
-    os.read(told, 1)
-    os.close(told)
-    child.returncode = 0  # so that nobody complains of a child that was not waited for: that it lives on is the point
-    return child.pid
-
-
-def be_child(tell: int, flags: Sequence[str]) -> None:
-    if "stubborn" in flags:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if "blank" in flags:
-        wipe_environment()
-    _mapped = [map_file(Path(flag.partition("=")[2])) for flag in flags if flag.startswith("environment=")]
-    os.write(tell, b".")
-    os.close(tell)
-    while True:
-        signal.pause()
-
-
-def wipe_environment() -> None:
-    """Do to /proc/PID/environ what setproctitle does: overwrite the first variables, leave some of the last."""
-    start = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[47])  # env_start, proc_pid_stat(5)
-    environ = Path("/proc/self/environ").read_bytes()
-    wiped = environ.find(b"\0", environ.find(b"LAUNCHER_SERVER_ID="))
-    with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
-        memory.seek(start)
-        memory.write(bytes(wiped))
-
-
-def map_file(folder: Path) -> mmap.mmap:
-    """Map a library of the environment, as importing it would do."""
-    library = folder / "libstub.so"
-    if not library.exists():
-        library.write_bytes(bytes(mmap.PAGESIZE))
-    with library.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def turn(self) -> None:
+        """Mute or well, by turns."""
+        self.happen("well" if self.state.mute else "mute")
 
 
 def main() -> None:
-    if sys.argv[1:2] == [CHILD]:
-        be_child(int(sys.argv[2]), sys.argv[3:])
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    serve(parse(sys.argv[1:], os.environ))
+    stub = Stub(parse(sys.argv[1:], os.environ))
+    signal.signal(signal.SIGTERM, lambda *_: stub.end(0))
+    signal.signal(signal.SIGUSR1, lambda *_: stub.turn())
+    stub.run()
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ SGLANG = (
                 "read the settings; starting the scheduler": 10,
                 "starting the workers": 1,
                 "loading the weights": 1,
-                "weights are loaded": 1,
+                "making the KV cache": 1,
                 "KV cache is ready; warming up": 0,
                 "the address is open; generating for the first time": 4,
                 "first answer": 2,
@@ -157,8 +157,8 @@ def test_a_start_is_told_by_phases(
     progress.phase("engine")
     progress.update("importing")
     for _, line in log:
-        if words := ENGINES[engine].phase(line):
-            progress.update(words)
+        if phase := ENGINES[engine].phase(line):
+            progress.update(phase.words)
     progress.phase("proof")
     progress.update("asking: What is the capital of France?")
     told = dict(progress.spans())
@@ -330,9 +330,9 @@ def test_every_part_is_a_step_of_the_report(home: Path, tmp_path: Path) -> None:
     assert told["plan", ""]["KV tokens"]["measured"] == 46_592
     assert told["kill", ""]["processes"]["measured"] == 2
     assert told["kill", ""]["alive 5 s after KILL for their leader"]["measured"] == 1
-    # The stub engine has no sleep mode: that is told, and the steps after it are made all the same.
+    # The stub engine sleeps, and has no weights to load again: that is told, and the steps after it are made all the same.
     sleeps = [each["failure"] for (part, _), each in rows.items() if part == "sleep"]
-    assert [failure.split(" answered ")[0] for failure in sleeps] == ["/sleep?level=1", "/sleep?level=2"]
+    assert [failure.split(" answered ")[0] for failure in sleeps] == ["", "/collective_rpc"]
     assert code == 1
     # Nothing of the home is touched.
     assert [each.name for each in home.iterdir()] == ["environments"]

@@ -25,11 +25,9 @@ def test_the_rate_is_that_of_the_last_seconds(seen: list[Seen], expected: float)
 @pytest.mark.parametrize(
     ("missing", "rate", "expected"),
     [
-        pytest.param(10, 0.0, "", id="nobody knows, where nothing moves"),
-        pytest.param(590, 10.0, "59 s left", id="seconds"),
-        pytest.param(1_200, 10.0, "2 min left", id="minutes"),
-        pytest.param(54_000, 10.0, "1.5 h left", id="hours"),
+        pytest.param(10, 0.0, None, id="nobody knows how long, where nothing moves"),
+        pytest.param(600, 10.0, 60.0, id="a minute"),
     ],
 )
-def test_the_rest_takes(missing: int, rate: float, expected: str) -> None:
+def test_the_rest_takes(missing: int, rate: float, expected: float | None) -> None:
     assert left(missing, rate) == expected

@@ -13,9 +13,13 @@ from tests.starts_for_tests import start
 from tests.test_planner import OPENHANDS, SMOLLM
 
 FULL = start(weights=14.99, overhead=1.7, kv=50, peak=71.7)
+TIMED = replace(FULL, seconds={"imports": 32.0, "weights": 1.5}, ahead=True)
 
 
-@pytest.mark.parametrize("kept", [pytest.param(FULL, id="all measured"), pytest.param(start(), id="nothing measured")])
+@pytest.mark.parametrize(
+    "kept",
+    [pytest.param(FULL, id="all measured"), pytest.param(start(), id="nothing measured"), pytest.param(TIMED, id="its phases")],
+)
 def test_a_start_comes_back_from_its_line_as_it_was(kept: Start) -> None:
     text = starts.line(kept)
     assert "\n" not in text
@@ -51,10 +55,21 @@ def changed(path: str, value: Any) -> str:
         pytest.param(changed("measured.kv", 0.5), id="half a byte"),
         pytest.param(changed("planned.modelled", [1, 2]), id="a list for sizes"),
         pytest.param(changed("planned.claim", float("nan")), id="not a number"),
+        pytest.param(changed("seconds", [1, 2]), id="a list for seconds"),
+        pytest.param(changed("seconds", {"imports": -1}), id="a phase of less than nothing"),
+        pytest.param(changed("seconds", {"imports": float("inf")}), id="a phase without an end"),
+        pytest.param(changed("seconds", {"imports": "1"}), id="seconds in quotes"),
+        pytest.param(changed("ahead", 1), id="a number for a truth"),
     ],
 )
 def test_a_line_that_is_no_start_of_today_is_none(text: str) -> None:
     assert starts.read(text) is None
+
+
+def test_a_start_that_was_put_on_record_without_its_phases_is_still_read() -> None:
+    plain: Any = json.loads(starts.line(FULL))
+    del plain["seconds"], plain["ahead"]
+    assert starts.read(json.dumps(plain)) == FULL
 
 
 def test_cards_of_one_name_are_told_apart_by_their_memory() -> None:

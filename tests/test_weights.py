@@ -46,7 +46,7 @@ class Told(Silent):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002  # the protocol's
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:  # noqa: ARG002  # the protocol's
         if total:
             self.bytes.append((done, total))
 

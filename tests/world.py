@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,16 @@ from launcher.engines.base import Budget, Fault, Site
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.home import Home
 from launcher.layers import Stage
+from launcher.lifecycle import Policy
+from launcher.phases import Phase
 from launcher.plan import Plan
+from launcher.prepared import Prepared
 from launcher.progress import Progress
 from launcher.quantisation import Quantisation
 from launcher.runners import local
 from launcher.starts import Measured
-from launcher.world import Prepared, World
+from launcher.supervisor import Supervisor
+from launcher.world import World
 from tests import stub_engine
 from tests.machines_for_tests import machine
 
@@ -113,7 +118,7 @@ class StubEngine:
             (*argv, "--max-model-len", str(plan.context), *flags, *plan.manner.extra), secrets={"VLLM_API_KEY": site.api_key}
         )
 
-    def phase(self, line: str) -> str | None:
+    def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)
 
     def measured(self, log: Sequence[str]) -> Measured:
@@ -127,6 +132,7 @@ class Told:
     phases: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    updates: list[tuple[str, int, float | None]] = field(default_factory=list)
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
@@ -134,7 +140,8 @@ class Told:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def update(self, text: str, done: int = 0, total: int = 0) -> None: ...
+    def update(self, text: str, done: int = 0, total: int = 0, *, left: float | None = None) -> None:
+        self.updates.append((text, done if total else -1, left))
 
     def beside(self, name: str) -> AbstractContextManager[Progress]:
         self.phases.append(name)
@@ -160,7 +167,7 @@ def little_world(
     root: Path, *, models: tuple[str, ...] = ("tiny",), context: int = 8192, engine: StubEngine | None = None
 ) -> World:
     """A world under `root`. Everything in it is real but the engine, which answers one sentence."""
-    for folder in ("home", "here"):
+    for folder in ("home", "here", "weights"):
         (root / folder).mkdir(exist_ok=True)
     prepared = Prepared(
         environment=Path(sys.prefix),
@@ -188,9 +195,27 @@ def little_world(
         recipe=lambda repo: f"nobody has one for {repo}",
         expect=lambda _: prepared,
         prepare=prepare,
+        attend=attend,
         runner=local,
         progress=Told(),
     )
+
+
+# As patient as tests are; the delays are long, so that no test sees a second start that it did not wait for.
+POLICY = Policy(first_delay=0.3, attempts=3, idle=0.5, patience=1.0)
+_SUPERVISORS: dict[Path, tuple[Supervisor, threading.Thread]] = {}
+
+
+def attend(world: World) -> None:
+    """A supervisor in a thread of this process, which goes on until nothing is wanted; it sees the caller's world."""
+    kept = _SUPERVISORS.get(world.home.root)
+    if kept and kept[1].is_alive():
+        kept[0].world = world
+        return
+    supervisor = Supervisor(world, policy=POLICY)
+    thread = threading.Thread(target=supervisor.run, args=(lambda: False,), daemon=True)
+    _SUPERVISORS[world.home.root] = (supervisor, thread)
+    thread.start()
 
 
 def with_engine(world: World, engine: StubEngine) -> World:

@@ -6,12 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import lock, store
+from launcher import background, lock, store
 from launcher.errors import LauncherError
-from launcher.launching import stop
+from launcher.following import settled
 from launcher.lock import Holder
 from launcher.runners import spares
-from launcher.server import Server
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -45,18 +44,26 @@ def run(world: World, name: str | None) -> DownResult:
         return DownResult(_known((), name))
     with lock.acquire(world.home.lock, "launcher down", waiting=lambda holder: _interrupt(world, holder), timeout=None):
         servers, damaged = store.look(world.home)
-        names = _known(servers, name)
-        stopped = tuple(server.name for server in servers if server.name in names and stop(world, server))
-        if not any(server.handle for server in store.look(world.home)[0]):
-            # It waits for the next of several servers, not for another day.
+        wanted, unreadable = store.wishes(world.home)
+        names = _known((*(server.name for server in servers), *(want.name for want in wanted)), name)
+        running = tuple(s.name for s in servers if s.name in names and s.handle and world.runner.processes(s.handle))
+        for each in names:
+            store.unwant(world.home, each)
+        if running:
+            world.progress.phase("stop")
+            world.progress.update(f"stopping {', '.join(running)}")
+        settled(world, {server.ask for server in servers if server.name in names})
+        if not store.wishes(world.home)[0]:
+            background.wait_for_the_end(world.home)
+        if not wanted and not any(server.handle for server in servers):
             spares.end(world.home)
-    if damaged:
-        raise damaged[0]
-    return DownResult(stopped)
+    for fault in (*damaged, *unreadable.values()):
+        raise fault
+    return DownResult(running)
 
 
-def _known(servers: tuple[Server, ...], name: str | None) -> tuple[str, ...]:
-    names = tuple(server.name for server in servers)
+def _known(started: tuple[str, ...], name: str | None) -> tuple[str, ...]:
+    names = tuple(sorted(set(started)))
     if name is None:
         return names
     if name not in names:

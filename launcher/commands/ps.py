@@ -1,6 +1,7 @@
 """`launcher ps`: what was started here, and how it is."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,45 @@ from launcher.world import World
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "failed": "red", "stopped": "dim"}
+_COLOURS = {
+    "ready": "green",
+    "starting": "yellow",
+    "waiting": "yellow",
+    "ending": "yellow",
+    "failed": "red",
+    "stopped": "dim",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A server as it is now."""
+    """A server as it is now; `now` in seconds since the epoch."""
 
     server: Server
     state: State
     detail: str
+    now: float
 
     @property
     def pid(self) -> int | None:
         handle = self.server.handle
-        return handle.pid or None if handle and self.state in {"starting", "ready", "waiting"} else None
+        return handle.pid or None if handle and self.state in {"starting", "ready", "ending"} else None
+
+    @property
+    def words(self) -> str:
+        """What a person wants to know beside the state: where a start is, or why there is none."""
+        server = self.server
+        if self.state == "starting":
+            left = f", about {server.left:.0f} s left" if server.left is not None else ""
+            share = f" {server.share:.0%}" if server.share is not None else ""
+            return f"{server.phase or 'begins'}{share}{left}"
+        if self.state == "waiting" and server.again > self.now:
+            tries = f" (failure {server.restarts})" if server.restarts else ""
+            return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
+        if self.state == "ready":
+            times = "once" if server.restarts == 1 else f"{server.restarts} times"
+            return "; ".join([*([f"restarted {times}"] if server.restarts else []), *server.notes])
+        return self.detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +73,13 @@ class PsResult:
                 "since": row.server.since,
                 "log": str(row.server.log),
                 "detail": row.detail,
+                "hint": row.server.hint,
+                "restarts": row.server.restarts,
+                "again": row.server.again or None,
+                "phase": row.server.phase,
+                "share": row.server.share,
+                "left_s": row.server.left,
+                "notes": list(row.server.notes),
             }
             for row in self.rows
         ]
@@ -73,7 +105,7 @@ class PsResult:
                 f"{server.context:,}",
                 server.base_url,
                 duration,
-                row.detail,
+                row.words,
             )
         return table
 
@@ -83,8 +115,15 @@ def run(world: World) -> PsResult:
     rows = []
     for server in store.seen(world.home):
         alive = server.handle is not None and world.runner.alive(server.handle)
-        rows.append(Row(server, *state_now(server, alive=alive)))
+        rows.append(Row(server, *state_now(server, alive=alive), time.time()))
     return PsResult(tuple(rows))
+
+
+def watch(world: World, *, every: float) -> Iterator[PsResult]:
+    """The same again and again, `every` so many seconds, without end."""
+    while True:
+        yield run(world)
+        time.sleep(every)
 
 
 def _duration(seconds: float) -> str:

@@ -1,37 +1,42 @@
 """`launcher up`: from nothing to a proven model in the agents' configuration."""
 
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import keys, lock, ports, probe, store
+from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
 from launcher.commands.up_result import DryRunResult, UpResult
 from launcher.deciding import command_of, meant, with_a_gpu
-from launcher.diagnosis import diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.errors import LauncherError
 from launcher.fitting import AGENT_CONTEXT
-from launcher.launching import Proven, stop
+from launcher.following import follow, settled
 from launcher.llm import LLMConfig
 from launcher.plan import Plan
+from launcher.probe import Proof
 from launcher.runners import spares
-from launcher.server import Server, ServerSpec, serves, state_now
-from launcher.serving import plan_now, running_now, serve
+from launcher.server import Server, ServerSpec, Wanted, serves, state_now
+from launcher.serving import plan_now, running_now
 from launcher.stopwatch import Stopwatch
 from launcher.wiring import apply
 from launcher.wiring.apply import Fault, Proposal
 from launcher.wiring.base import Place, Target
 from launcher.world import World
 
+_LOOK = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
     """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired.
 
-    `spare` as in serving.serve.
+    `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
     """
 
     spec: ServerSpec
@@ -71,30 +76,27 @@ def run(world: World, request: UpRequest) -> UpResult:
         try:
             return _up(world, request)
         except BaseException:
-            if not any(server.handle for server in store.look(world.home)[0]):
+            if not store.wishes(world.home)[0] and not any(server.handle for server in store.look(world.home)[0]):
                 spares.end(world.home)
             raise
 
 
 def stay(world: World, name: str, show: Callable[[], None]) -> None:
-    """Show what was done, and keep the server company until it ends; an interrupt stops it.
+    """Show what was done, and keep the server company until nobody wants it any more; an interrupt stops it.
 
-    Raises LauncherError if it dies by itself.
+    Raises LauncherError if it is given up.
     """
-    server = next(server for server in store.seen(world.home) if server.name == name)
     try:
         show()
-        while server.handle and world.runner.alive(server.handle):
-            time.sleep(0.5)
+        while any(want.name == name for want in store.wanted(world.home)):
+            world.attend(world)
+            server = store.find(world.home, name)
+            if server and server.state == "failed":
+                raise LauncherError(f"{name} was given up: {server.detail}", hint=server.hint)
+            time.sleep(_LOOK)
     except KeyboardInterrupt:
         down.run(world, name)
         raise
-    # Whoever stops it now has the lock until that is in the record.
-    with lock.acquire(world.home.lock, f"launcher up {name} --foreground", waiting=lambda _: None, timeout=None):
-        last = next(each for each in store.seen(world.home) if each.name == name)
-    if last.state == "ready" and last.handle == server.handle:
-        found = diagnose(server.log.read_text(errors="replace").splitlines(), world.engines[server.engine].FAULTS)
-        raise LauncherError(f"{name} ended: {found.cause} ({found.evidence})", hint=f"its log: {server.log}")
 
 
 def _up(world: World, request: UpRequest) -> UpResult:
@@ -110,40 +112,111 @@ def _up(world: World, request: UpRequest) -> UpResult:
     expected = Endpoint(model=spec.model, base_url=_address(port), api_key=key, context=plan.context)
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
-    if running and (proven := _still_good(world, asked, running, expected)):
-        return _told(world, request, plan, proven, watch, replaced="", already=True)
-    proven = serve(world, spec, plan, port=port, key=key, running=running, spare=request.spare)
-    try:
-        store.want(world.home, proven.server.spec)
+    if running and (told := _still_good(world, asked, running, expected)):
+        return _told(world, request, plan, running, told, watch, replaced="", already=True)
+    ready = world.prepare(plan, watch)
+    want = Wanted(
+        spec=replace(spec, pinned=ready.pinned),
+        ask=str(uuid.uuid4()),
+        planned=_planned(spec, plan),
+        prepared=ready,
+        port=port,
+        env=inheritable(world.env),
+        spare=request.spare,
+    )
+    with _in_place_of(world, running, want):
+        server = follow(world, want)
         store.keep_port(world.home, port)
         replaced = running.name if running and running.name != spec.model else ""
-        return _told(world, request, plan, proven, watch, replaced=replaced, already=False)
-    except BaseException:
-        # The user sees an `up` that did not happen: then nothing of it may go on.
-        stop(world, proven.server)
+        proof = Proof(server.answer, server.seconds)
+        return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
+
+
+@contextmanager
+def _in_place_of(world: World, running: Server | None, want: Wanted) -> Iterator[None]:
+    """Want this and nothing else; if it comes to nothing, what was wanted before is wanted again.
+
+    The user sees an `up` that did not happen: then nothing of it may go on.
+    """
+    before = store.wanted(world.home)
+    if running:
+        reason = "it is started anew" if running.name == want.name else f"{want.name} takes its place"
+        world.progress.say(f"{running.name} is stopped: {reason}")
+    try:
+        for other in before:
+            if other.name != want.name:
+                store.unwant(world.home, other.name)
+        store.want(world.home, want)
+        yield
+    except BaseException as fault:
+        store.unwant(world.home, want.name)
+        for other in before:
+            # A new wish: what ran has been ended for this one, and what had been given up gets another chance.
+            store.want(world.home, replace(other, ask=str(uuid.uuid4())))
+        settled(world, {want.ask})
+        if before and isinstance(fault, LauncherError):
+            raise _brought_back(world, fault) from None
+        if before:
+            world.attend(world)
         raise
 
 
+def _brought_back(world: World, fault: LauncherError) -> LauncherError:
+    """The error that tells what came of what was wanted before."""
+    served = []
+    for other in store.wanted(world.home):
+        world.progress.say(f"{fault.message}: {other.name} is started again")
+        try:
+            served.append(follow(world, other).name)
+        except LauncherError as again:
+            return LauncherError(f"{fault.message}; and {other.name} did not come back: {again.message}", hint=fault.hint)
+    return LauncherError(f"{fault.message}; {', '.join(served)} serves again", hint=fault.hint)
+
+
+def _planned(spec: ServerSpec, plan: Plan) -> ServerSpec:
+    """The wish in the words of its plan, so that a restart on another day is no other one."""
+    return replace(
+        spec,
+        engine=plan.engine,
+        variant=plan.variant.name,
+        context=plan.context,
+        gpus=tuple(gpu.index for gpu in plan.gpus),
+        tensor=plan.tensor,
+        pipeline=plan.pipeline,
+    )
+
+
 def _told(
-    world: World, request: UpRequest, plan: Plan, proven: Proven, watch: Stopwatch, *, replaced: str, already: bool
+    world: World,
+    request: UpRequest,
+    plan: Plan,
+    server: Server,
+    proof: Proof,
+    watch: Stopwatch,
+    *,
+    replaced: str,
+    already: bool,
 ) -> UpResult:
     """Wire the agents, and say all of it."""
     watch.phase("wiring")
-    proposal = _propose(world, request, plan, proven.endpoint)
+    endpoint = Endpoint(
+        model=server.name, base_url=server.base_url, api_key=keys.ensure(world.home.key), context=server.context
+    )
+    proposal = _propose(world, request, plan, endpoint)
     outcome = apply.write(proposal.edits, world.home)
     faults = [*proposal.faults, *outcome.faults]
     if replaced and request.targets:
         # An agent that still pointed at the old model would wait for two minutes of retries.
         undone = apply.unwire(request.targets, world.home, names={replaced})
         faults += [Fault(each.target, each.agent, each.reason, "") for each in undone if each.how == "failed"]
-    llm = _llm(plan, proven.endpoint)
+    llm = _llm(plan, endpoint)
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
         plan=plan,
-        endpoint=proven.endpoint,
-        proof=proven.proof,
+        endpoint=endpoint,
+        proof=proof,
         key=world.home.key,
-        log=proven.server.log,
+        log=server.log,
         edits=outcome.edits,
         skips=proposal.skips,
         faults=tuple(faults),
@@ -172,15 +245,7 @@ def _as_it_runs(asked: ServerSpec, running: Server | None) -> ServerSpec:
     """What is asked for, in the words of the server that runs if that is it: a bare `launcher up` means what runs."""
     if running is None or not serves(running, asked):
         return asked
-    return replace(
-        running.spec,
-        engine=running.engine,
-        variant=running.variant,
-        context=running.context,
-        gpus=running.gpus,
-        tensor=running.tensor,
-        pipeline=running.pipeline,
-    )
+    return running.planned
 
 
 def _port(world: World, request: UpRequest, running: Server | None) -> int:
@@ -203,17 +268,19 @@ def _first_port(world: World) -> int:
     return port
 
 
-def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endpoint) -> Proven | None:
-    """The server that runs, if it is what was asked for and answers."""
+def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endpoint) -> Proof | None:
+    """The proof of the server that runs, if it is what was asked for, is kept alive and answers."""
     alive = running.handle is not None and world.runner.alive(running.handle)
     state, _ = state_now(running, alive=alive)
     if state != "ready" or not serves(running, asked) or running.base_url != expected.base_url:
         return None
-    endpoint = replace(expected, context=running.context)
+    if not any((want.name, want.ask) == (running.name, running.ask) for want in store.wanted(world.home)):
+        return None
+    world.attend(world)
     world.progress.phase("proof")
     world.progress.update(f"{running.name} is up already; asking it")
     try:
-        return Proven(server=running, endpoint=endpoint, proof=probe.prove(endpoint))
+        return probe.prove(replace(expected, context=running.context))
     except LauncherError as fault:
         world.progress.say(f"{running.name} runs but does not answer ({fault.message}): it is started again")
         return None

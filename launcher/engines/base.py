@@ -9,6 +9,7 @@ from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.gpu import Gpu, Inventory
 from launcher.layers import Stage
+from launcher.phases import Phase
 from launcher.plan import Plan
 from launcher.quantisation import Quantisation
 from launcher.starts import Measured
@@ -166,8 +167,8 @@ class Engine(Protocol):
     def command(self, plan: Plan, site: Site) -> Command:
         """What starts the engine for this plan at this site."""
 
-    def phase(self, line: str) -> str | None:
-        """The phase that a line of the engine's log begins, in words for a person."""
+    def phase(self, line: str) -> Phase | None:
+        """What a line of the engine's log tells of the start's phase; None for most lines."""
 
     def measured(self, log: Sequence[str]) -> Measured:
         """What the lines of a start's log tell of its memory."""

@@ -1,7 +1,6 @@
 """SGLang 0.5.23: PyPI's build for CUDA, and the same without the GPU's packages for CPUs."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from launcher.engines.base import Budget, Fault, Site
 from launcher.engines.sglang_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
+from launcher.phases import Phase
 from launcher.plan import Plan
 from launcher.profile import CPU, CUDA
 from launcher.quantisation import Quantisation
@@ -213,12 +213,9 @@ def command(plan: Plan, site: Site) -> Command:
     return Command(argv=tuple(argv), env=env, secrets={"LAUNCHER_API_KEY": site.api_key}, imports=(str(START), PROGRAM))
 
 
-def phase(line: str) -> str | None:
-    """What a line of the log begins; the lines were read off SGLang's starts."""
-    for pattern, words in _PHASES:
-        if re.search(pattern, line):
-            return words
-    return None
+def phase(line: str) -> Phase | None:
+    """What a line of the log tells of the start's phase."""
+    return sglang_log.phase(line)
 
 
 def measured(log: Sequence[str]) -> Measured:
@@ -314,17 +311,6 @@ def _draft_options(plan: Plan) -> list[str]:
 
 
 # Compiled when a log is read: most verbs read none.
-_PHASES = (
-    (r"\] server_args=", "read the settings; starting the scheduler"),
-    (r"Init parallel begin", "starting the workers"),
-    (r"Load weight begin", "loading the weights"),
-    (r"Load weight end", "weights are loaded"),
-    (r"KV Cache is allocated", "KV cache is ready; warming up"),
-    (r"Capture .*cuda graph.* begin", "capturing CUDA graphs"),
-    (r"Uvicorn running on", "the address is open; generating for the first time"),
-)
-
-
 # Read off starts that were made wrong on purpose, and off SGLang's own raise statements. `{0}` is the first group.
 FAULTS: tuple[Fault, ...] = (
     Fault(

@@ -1,12 +1,33 @@
-"""What SGLang 0.5.23 prints of its memory as it starts; its "GB" are GiB (paths within sglang/srt)."""
+"""What SGLang 0.5.23 prints as it starts: its phases, and its memory, whose "GB" are GiB (paths within sglang/srt)."""
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 from launcher.gpu import GIB
+from launcher.phases import GRAPHS, IMPORTS, KV, READY, WARMUP, WEIGHTS, Phase, phase_of
 from launcher.starts import Measured
 
+# Read off its starts on CPUs, and for GPUs off its source.
+_PHASES = (
+    # entrypoints/engine.py; distributed/bootstrap.py.
+    (r"\] server_args=", IMPORTS, "read the settings; starting the scheduler"),
+    (r"Init parallel begin|Init torch distributed begin", IMPORTS, "starting the workers"),
+    # model_executor/model_runner.py; model_loader/weight_utils.py, whose bars differ by how weights are read.
+    (r"Load weight begin", WEIGHTS, "loading the weights"),
+    (r"(?:Loading (?:safetensors|pt) |Multi-thread loading ).*: +\d+%", WEIGHTS, "loading the weights"),
+    # The pools are made right after, and told of when they are there (mem_cache/memory_pool.py).
+    (r"Load weight end", KV, "making the KV cache"),
+    (r"KV Cache is allocated|KV Cache VA upper bound", KV, "KV cache is ready; warming up"),
+    # model_executor/runner and layers/deep_gemm_wrapper: kernels before graphs. A graph is compiled piece by piece.
+    (r"Running FlashInfer autotune|DeepGEMM warmup|DeepGEMM JIT Compiling", GRAPHS, "warming up kernels"),
+    (r"Compiling num tokens .*: +\d+%", GRAPHS, "compiling"),
+    (r"Capture .* graph begin|Capturing .*: +\d+%", GRAPHS, "capturing CUDA graphs"),
+    # managers/scheduler.py; uvicorn, whose "startup complete" comes before the first generation; http_server.py.
+    (r"\] max_total_num_tokens=\d+", WARMUP, "preparing the server"),
+    (r"Uvicorn running on", WARMUP, "the address is open; generating for the first time"),
+    (r"The server is fired up and ready to roll", READY, "ready"),
+)
 # utils/common.py, configure_logger: "[2026-11-22 23:00:00 TP0] "; managers/scheduler.py adds the rank.
 _RANK = re.compile(r"\[[\d-]+ [\d:.]+((?: [A-Z_]+\d+)*)\]")
 # model_executor/model_runner.py, load_model.
@@ -21,6 +42,11 @@ _STATES = re.compile(r"Mamba Cache is allocated\. .*?conv_state size: ([\d.]+)GB
 _RESIZED = re.compile(r"Post-capture KV sizing: (?:draft )?KV cache allocated\. .*?KV size: ([\d.]+) GB")
 # managers/scheduler.py, once all is there, of the first tensor rank of each stage.
 _END = re.compile(r"max_total_num_tokens=(\d+), .*available_(?:gpu|cpu)_mem=([\d.]+) GB")
+
+
+def phase(line: str) -> Phase | None:
+    """What a line tells of the start's phase; None for most lines."""
+    return phase_of(line, _PHASES)
 
 
 def measured(log: Sequence[str]) -> Measured:

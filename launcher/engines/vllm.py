@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from launcher.engines.base import Budget, Fault, Site
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
+from launcher.phases import Phase
 from launcher.plan import Plan
 from launcher.profile import CPU, CUDA
 from launcher.starts import Measured
@@ -195,12 +195,9 @@ def command(plan: Plan, site: Site) -> Command:
     return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=AHEAD)
 
 
-def phase(line: str) -> str | None:
-    """What a line of the log begins. vLLM tells no phase as such; these lines were read off its starts."""
-    for pattern, words in _PHASES:
-        if re.search(pattern, line):
-            return words
-    return None
+def phase(line: str) -> Phase | None:
+    """What a line of the log tells of the start's phase."""
+    return vllm_log.phase(line)
 
 
 def measured(log: Sequence[str]) -> Measured:
@@ -266,18 +263,6 @@ def _draft_options(plan: Plan) -> list[str]:
 
 
 # Compiled when a log is read: most verbs read none.
-_PHASES = (
-    (r"Resolved architecture", "read the model's configuration"),
-    (r"Initializing a V1 LLM engine", "starting the engine core"),
-    (r"rank 0 in world size", "starting the workers"),
-    (r"Starting to load model", "loading the weights"),
-    (r"torch\.compile takes|Dynamo bytecode transform", "compiling"),
-    (r"KV cache size", "KV cache is ready; warming up"),
-    (r"Capturing CUDA graphs", "capturing CUDA graphs"),
-    (r"Starting vLLM server", "opening the address"),
-)
-
-
 # Read off starts that were made wrong on purpose, and off vLLM's own raise statements. `{0}` is the first group.
 FAULTS: tuple[Fault, ...] = (
     Fault(

@@ -1,5 +1,6 @@
 """What a place that runs commands can do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,8 +26,11 @@ class Handle:
 class Runner(Protocol):
     """Starts commands and ends them, whole: engine cores and workers included."""
 
-    def start(self, command: Command, *, log: Path, server_id: str, environment: Path) -> Handle:
-        """Start `command` in a session of its own, both outputs appended to `log` (0600)."""
+    def start(self, command: Command, *, log: Path, server_id: str, environment: Path, inherited: Mapping[str, str]) -> Handle:
+        """Start `command` in a session of its own, both outputs appended to `log` (0600).
+
+        `inherited` is the environment that it gets its own variables added to.
+        """
 
     def alive(self, handle: Handle) -> bool:
         """Whether the command's first process still runs."""

@@ -27,11 +27,12 @@ from launcher.environment import Environment
 from launcher.errors import LauncherError
 from launcher.gpu import Inventory
 from launcher.plan import Plan
+from launcher.prepared import Prepared
 from launcher.progress import Progress
 from launcher.release import Release
 from launcher.server import ServerSpec
 from launcher.serving import plan_now
-from launcher.world import Prepared, World
+from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.wheels import PYTHON, made_up_torch, make_wheel, user_env
 from tests.world import StubEngine, little_world

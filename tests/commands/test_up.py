@@ -14,22 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from launcher import history, keys, lock, ports, store
+from launcher import history, keys, ports, store
 from launcher.commands import chat, down, logs, plan, ps, unwire, up, wires
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, GpuProcess, Inventory
 from launcher.plan import Plan
+from launcher.prepared import Prepared
 from launcher.progress import Progress
 from launcher.runners import local
 from launcher.server import ServerSpec
 from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
-from launcher.world import Prepared, World
+from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.models_for_tests import tiny_folder
 from tests.stub_engine import ANSWER, KV_TOKENS
-from tests.world import StubEngine, Told, little_world, with_engine
+from tests.world import POLICY, StubEngine, Told, little_world, with_engine
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_what_up_started_is_seen_by_the_other_verbs_and_ended_by_down(world: Wor
     up.run(world, request(port=port, wire=True))
     row = ps.run(world).rows[0]
     assert (row.server.name, row.state, row.pid is not None) == ("tiny", "ready", True)
-    assert store.wanted(world.home) == ("tiny",)
+    assert [want.name for want in store.wanted(world.home)] == ["tiny"]
     assert any("Starting vLLM server" in line for line in logs.run(world, None, lines=200).lines)
     assert chat.run(chat.endpoint(world, None), "What is the capital of France?").answer == ANSWER
     assert [wire["wired"] for wire in wires.run(world, TARGETS).json()] == [False, True]  # type: ignore[attr-defined]
@@ -120,7 +121,7 @@ def test_a_folder_is_served_under_its_name_and_found_again_by_a_bare_up(world: W
     for again in (request("", port=port), request(f"{world.cwd}/My-Model", port=port)):
         assert up.run(elsewhere, again).already
     assert chat.run(chat.endpoint(world, "my-model"), "What is the capital of France?").answer == ANSWER
-    assert store.wanted(world.home) == ("my-model",)
+    assert [want.name for want in store.wanted(world.home)] == ["my-model"]
 
 
 def test_a_bare_up_after_options_keeps_them_when_it_starts_again(world: World, port: int) -> None:
@@ -173,7 +174,7 @@ def test_another_model_replaces_the_one_that_runs_after_saying_so(world: World, 
     assert told(world).said == ["tiny is stopped: other takes its place"]
     assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "stopped"}
     assert tomllib.loads(world.home.openhands_config.read_text())["llm"]["model"] == "openai/other"
-    assert store.wanted(world.home) == ("other",)
+    assert [want.name for want in store.wanted(world.home)] == ["other"]
 
 
 def test_other_options_start_the_same_model_again(world: World, port: int) -> None:
@@ -188,7 +189,7 @@ def test_if_the_successor_fails_the_old_model_comes_back(world: World, port: int
     with pytest.raises(LauncherError, match=r"no memory is left for the KV cache.*tiny serves again"):
         up.run(broken, request("other", port=port))
     assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "failed", "tiny": "ready"}
-    assert store.wanted(world.home) == ("tiny",)
+    assert [want.name for want in store.wanted(world.home)] == ["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -249,9 +250,9 @@ def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(worl
             stranger.listen()
             return world.prepare(plan, progress)
 
-        with pytest.raises(LauncherError, match=rf"port {port} was taken by .*\(pid {os.getpid()}\) while"):
+        with pytest.raises(LauncherError, match=rf"port {port} is in use by .*\(pid {os.getpid()}\)"):
             up.run(replace(world, prepare=prepare), request(port=port))
-    assert store.seen(world.home) == ()
+    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("failed", None)]
 
 
 def test_the_port_is_chosen_once_and_kept(world: World, port: int) -> None:
@@ -306,13 +307,15 @@ def test_a_dry_run_shows_everything_and_touches_nothing(world: World, port: int)
     assert list(world.cwd.iterdir()) == list(world.user_home.iterdir()) == []
 
 
-def test_a_dead_engine_is_seen_and_started_again(world: World, port: int) -> None:
+def test_a_dead_engine_is_started_again_and_a_further_up_finds_it(world: World, port: int) -> None:
     up.run(world, request(port=port))
     row = ps.run(world).rows[0]
     assert row.pid
     os.kill(row.pid, signal.SIGKILL)
-    awaited(lambda: ps.run(world).rows[0].state == "failed")
-    assert not up.run(world, request(port=port)).already
+    awaited(lambda: ps.run(world).rows[0].pid not in {None, row.pid} and ps.run(world).rows[0].state == "ready")
+    again = ps.run(world).rows[0]
+    assert (again.server.restarts, again.words) == (1, "restarted once")
+    assert up.run(world, request(port=port)).already
 
 
 def test_no_key_stands_where_others_can_read_it(world: World, port: int) -> None:
@@ -448,10 +451,7 @@ def test_the_stages_of_a_pipeline_are_claimed_each_and_kept_by_a_bare_up(tmp_pat
 
 
 def test_in_the_foreground_a_down_from_elsewhere_is_no_fault(world: World, port: int) -> None:
-    """Whoever stops the model has the lock: only then it is judged whether it died by itself."""
     up.run(world, request(port=port))
-    server = ps.run(world).rows[0].server
-    assert server.handle
     faults = []
 
     def stay() -> None:
@@ -461,25 +461,27 @@ def test_in_the_foreground_a_down_from_elsewhere_is_no_fault(world: World, port:
             faults.append(fault)
 
     staying = threading.Thread(target=stay)
-    with lock.acquire(world.home.lock, "launcher down", waiting=lambda _: None, timeout=None):
-        staying.start()
-        world.runner.stop(server.handle, grace=5)
-        staying.join(1.0)
-        assert staying.is_alive()
-        store.see(world.home, replace(server, state="stopped", handle=None))
-    staying.join()
-    assert faults == []
+    staying.start()
+    down.run(world, None)
+    staying.join(5.0)
+    assert (staying.is_alive(), faults) == (False, [])
 
 
-def test_in_the_foreground_a_death_is_told(world: World, port: int) -> None:
+def test_in_the_foreground_it_is_told_when_a_server_is_given_up(tmp_path: Path, port: int) -> None:
+    engine = StubEngine()
+    world = little_world(tmp_path, engine=engine)
     up.run(world, request(port=port))
     pid = ps.run(world).rows[0].pid
     assert pid
-    with pytest.raises(LauncherError, match="tiny ended"):
+    engine.flags[""] = ("--die", "ValueError: No available memory for the cache blocks")
+    with pytest.raises(LauncherError, match=r"tiny was given up: .*no memory is left for the KV cache"):
         up.stay(world, "tiny", lambda: os.kill(pid, signal.SIGKILL))
+    row = ps.run(world).rows[0]
+    assert (row.state, row.server.restarts, row.pid) == ("failed", POLICY.attempts, None)
+    down.run(world, None)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1}', '{"version": 99}', '{"version": 1, "spec": []}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1}', '{"version": 2}', '{"version": 2, "spec": []}'])
 def test_a_damaged_record_is_told_and_hides_no_other(world: World, port: int, content: str) -> None:
     up.run(world, request(port=port))
     damaged = world.home.state / "seen" / "zz.json"
@@ -558,6 +560,25 @@ def test_what_a_start_took_is_on_record_and_the_next_plan_says_so(world: World, 
     assert any(note.startswith(f"a start here on {start.on} took 0.") for note in planned_notes(world))
     assert up.run(world, request(port=port)).already
     assert len(history.read(world.home)) == 1
+
+
+def test_a_second_start_says_how_long_it_goes_on_by_what_the_first_one_took(world: World, port: int) -> None:
+    slow = with_engine(world, StubEngine(flags={"": ("--pace", "weights=1.2", "--shards", "4")}))
+    up.run(slow, request(port=port))
+    (start,) = history.read(world.home)
+    # The log is read ten times a second.
+    assert start.seconds["weights"] >= 1.0
+    assert not start.ahead
+    loading = [each for each in told(world).updates if each[0] == "loading the weights"]
+    assert {share for _, share, _ in loading} >= {25, 50, 75}
+    assert {left for _, _, left in told(world).updates} == {None}
+    down.run(world, None)
+    told(world).updates.clear()
+    up.run(slow, request(port=port))
+    lefts = [left for words, _, left in told(world).updates if words != "ready" and left is not None]
+    assert lefts[0] >= start.seconds["weights"]
+    assert lefts[-1] <= lefts[0] - 1
+    assert len(history.read(world.home)) == 2
 
 
 def test_a_plan_that_went_by_earlier_starts_and_failed_is_not_made_again(world: World, port: int) -> None:

@@ -299,24 +299,3 @@ def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remed
     found = diagnose([settings, line, *["  frame"] * 40, last], sglang.FAULTS)
     assert (found.cause, found.remedy) == (cause, remedy)
     assert found.evidence == line.removeprefix("[2026-11-23 01:09:29] ")
-
-
-@pytest.mark.parametrize(
-    ("line", "phase"),
-    [
-        ("[2026-11-23 01:09:20] server_args={'model_path': '/m'}", "read the settings; starting the scheduler"),
-        ("[2026-11-23 02:22:08] Init parallel begin.", "starting the workers"),
-        ("[2026-11-23 01:09:24] Load weight begin. avail mem=21.17 GB", "loading the weights"),
-        (
-            "[2026-11-23 01:09:29] KV Cache is allocated. dtype: torch.float16, #tokens: 16384, K size: 0.18 GB",
-            "KV cache is ready; warming up",
-        ),
-        (
-            "[2026-11-23 01:09:29] INFO:     Uvicorn running on http://127.0.0.1:8555 (Press CTRL+C to quit)",
-            "the address is open; generating for the first time",
-        ),
-        ("[2026-11-23 01:09:29] INFO:     Application startup complete.", None),
-    ],
-)
-def test_the_log_tells_the_phase(line: str, phase: str | None) -> None:
-    assert sglang.phase(line) == phase

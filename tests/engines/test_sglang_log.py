@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engines.sglang_log import measured
+from launcher.engines.sglang_log import measured, phase
 from launcher.gpu import GIB
+from launcher.phases import GRAPHS, IMPORTS, KV, READY, WARMUP, WEIGHTS, Phase
 from launcher.starts import Measured
 
 ROWS = {
@@ -93,3 +94,73 @@ def printed(row: str, *lines: str, rank: str = "") -> str:
 )
 def test_what_sglang_prints_of_its_memory(log: str, expected: Measured) -> None:
     assert measured(log.splitlines()) == expected
+
+
+LOADING = "Multi-thread loading shards:  25% Completed | 1/4 [00:05<00:15,  5.10s/it]"
+CAPTURING = "Capturing batches (bs=4 avail_mem=11.60 GB):  50%|█████     | 2/4 [00:00<00:00,  2.59it/s]"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param(
+            "[2026-11-23 01:09:20] server_args={'model_path': '/m'}",
+            Phase(IMPORTS, "read the settings; starting the scheduler"),
+            id="the settings are read",
+        ),
+        pytest.param(
+            "[2026-11-23 02:22:08 TP1] Init parallel begin.", Phase(IMPORTS, "starting the workers"), id="the workers start"
+        ),
+        pytest.param(
+            "[2026-11-23 01:09:24] Load weight begin. avail mem=21.17 GB", Phase(WEIGHTS, "loading the weights"), id="weights"
+        ),
+        pytest.param(LOADING, Phase(WEIGHTS, "loading the weights", 0.25), id="a file of four"),
+        pytest.param(
+            LOADING.replace("Multi-thread loading", "Loading safetensors checkpoint"),
+            Phase(WEIGHTS, "loading the weights", 0.25),
+            id="one file after the other",
+        ),
+        pytest.param(
+            "[2026-11-23 03:51:41] Load weight end. elapsed=2.38 s, type=LlamaForCausalLM, avail mem=17.66 GB",
+            Phase(KV, "making the KV cache"),
+            id="after the weights come the pools",
+        ),
+        pytest.param(
+            "[2026-11-23 01:09:29] KV Cache is allocated. dtype: torch.float16, #tokens: 16384, K size: 0.18 GB",
+            Phase(KV, "KV cache is ready; warming up"),
+            id="the pool is there",
+        ),
+        pytest.param(
+            "[2026-11-23 09:00:39 TP0] Running FlashInfer autotune with cache: /c",
+            Phase(GRAPHS, "warming up kernels"),
+            id="kernels",
+        ),
+        pytest.param(
+            "[2026-11-23 09:00:44 TP0] Capture target decode CUDA graph begin. backend=full, avail mem=11.99 GB",
+            Phase(GRAPHS, "capturing CUDA graphs"),
+            id="graphs",
+        ),
+        pytest.param(CAPTURING, Phase(GRAPHS, "capturing CUDA graphs", 0.5), id="graphs, with a bar"),
+        pytest.param(
+            CAPTURING.replace("Capturing batches (bs", "Compiling num tokens (n"),
+            Phase(GRAPHS, "compiling", 0.5),
+            id="pieces of a graph are compiled",
+        ),
+        pytest.param(
+            "[2026-11-23 03:51:44] max_total_num_tokens=16384, chunked_prefill_size=2048, context_len=8192",
+            Phase(WARMUP, "preparing the server"),
+            id="the scheduler is there",
+        ),
+        pytest.param(
+            "[2026-11-23 01:09:29] INFO:     Uvicorn running on http://127.0.0.1:8555 (Press CTRL+C to quit)",
+            Phase(WARMUP, "the address is open; generating for the first time"),
+            id="the address",
+        ),
+        pytest.param("[2026-11-23 03:51:50] The server is fired up and ready to roll!", Phase(READY, "ready"), id="ready"),
+        pytest.param(
+            "[2026-11-23 01:09:29] INFO:     Application startup complete.", None, id="uvicorn's word comes too early"
+        ),
+    ],
+)
+def test_a_line_of_sglang_tells_the_phase(line: str, expected: Phase | None) -> None:
+    assert phase(line) == expected

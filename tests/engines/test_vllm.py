@@ -278,26 +278,3 @@ def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remed
 def test_an_unknown_death_shows_the_last_error(log: list[str], cause: str, evidence: str) -> None:
     found = diagnose(log, vllm.FAULTS)
     assert (found.cause, found.evidence) == (cause, evidence)
-
-
-@pytest.mark.parametrize(
-    ("line", "phase"),
-    [
-        (
-            "INFO 11-22 21:50:38 [model.py:733] Resolved architecture: LlamaForCausalLM",
-            "read the model's configuration",
-        ),
-        ("(Worker pid=3) INFO 11-22 21:50:51 [cpu_model_runner.py:68] Starting to load model /m...", "loading the weights"),
-        (
-            "INFO 11-22 21:50:53 [kv_cache_utils.py:2327] CPU KV cache size: 23,296 tokens",
-            "KV cache is ready; warming up",
-        ),
-        (
-            "INFO 11-22 21:50:56 [entry.py:140] Starting vLLM server on http://127.0.0.1:8477",
-            "opening the address",
-        ),
-        ("INFO:     Application startup complete.", None),
-    ],
-)
-def test_the_log_tells_the_phase(line: str, phase: str | None) -> None:
-    assert vllm.phase(line) == phase

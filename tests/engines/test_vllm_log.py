@@ -1,7 +1,8 @@
 import pytest
 
-from launcher.engines.vllm_log import measured
+from launcher.engines.vllm_log import measured, phase
 from launcher.gpu import GIB
+from launcher.phases import COMPILE, GRAPHS, IMPORTS, KV, READY, WARMUP, WEIGHTS, Phase
 from launcher.starts import Measured
 
 
@@ -69,3 +70,114 @@ Available RAM: 21.67 GiB.
 )
 def test_what_vllm_prints_of_its_memory(log: str, expected: Measured) -> None:
     assert measured(log.splitlines()) == expected
+
+
+LOADING = "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:05<00:05,  5.10s/it]"
+CAPTURING = "Capturing CUDA graphs (decode, FULL):  34%|███▍      | 12/35 [00:00<00:01, 17.02it/s]"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param(
+            "(APIServer pid=9) INFO 11-23 03:50:07 [model.py:733] Resolved architecture: LlamaForCausalLM",
+            Phase(IMPORTS, "read the model's configuration"),
+            id="the configuration is read",
+        ),
+        pytest.param(
+            "(EngineCore pid=9) INFO 11-23 03:50:25 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: m",
+            Phase(IMPORTS, "starting the engine core"),
+            id="the core starts",
+        ),
+        pytest.param(
+            "(Worker pid=9) INFO 11-23 03:50:42 [parallel_state.py:2350] rank 0 in world size 1 is assigned as DP rank 0",
+            Phase(IMPORTS, "starting the workers"),
+            id="the workers start",
+        ),
+        pytest.param(
+            "(Worker pid=9) INFO 11-23 03:50:43 [cpu_model_runner.py:68] Starting to load model /m...",
+            Phase(WEIGHTS, "loading the weights"),
+            id="weights on a CPU",
+        ),
+        pytest.param(
+            "(EngineCore pid=9) INFO 11-23 03:50:43 [model_runner.py:392] Loading model from scratch...",
+            Phase(WEIGHTS, "loading the weights"),
+            id="weights, in the newer runner",
+        ),
+        pytest.param(LOADING, Phase(WEIGHTS, "loading the weights", 0.5), id="a file of two"),
+        pytest.param(LOADING.replace("safetensors", "pt"), Phase(WEIGHTS, "loading the weights", 0.5), id="PyTorch's files"),
+        pytest.param(
+            LOADING.replace("Loading safetensors checkpoint", "Multi-thread loading"),
+            Phase(WEIGHTS, "loading the weights", 0.5),
+            id="several files at once",
+        ),
+        pytest.param(
+            "(Worker pid=9) INFO 11-23 03:50:45 [default_loader.py:501] Loading weights took 1.33 seconds",
+            None,
+            id="that they are loaded begins nothing",
+        ),
+        pytest.param(
+            "(Worker_TP0 pid=9) INFO 11-23 09:00:46 [monitor.py:40] [eagle_head] Starting torch.compile",
+            Phase(COMPILE, "compiling"),
+            id="torch.compile",
+        ),
+        pytest.param(
+            "(Worker_TP0 pid=9) INFO 11-23 09:00:54 [backends.py:398] Compiling a graph for compile range (1, 2) takes 2 s",
+            Phase(COMPILE, "compiling"),
+            id="a graph is compiled",
+        ),
+        pytest.param(
+            "(Worker_TP0 pid=9) INFO 11-23 09:00:54 [backends.py:292] Directly load the compiled graph(s) for compile range",
+            Phase(COMPILE, "loading what was compiled"),
+            id="or it was before",
+        ),
+        pytest.param(
+            "(Worker_TP0 pid=9) INFO 11-23 09:01:24 [monitor.py:62] torch.compile took 36.10 s in total",
+            Phase(COMPILE, "measuring a pass"),
+            id="the pass that is measured",
+        ),
+        pytest.param(
+            "(Worker pid=9) INFO 11-23 09:01:28 [gpu_worker.py:759] Available KV cache memory: 56.21 GiB",
+            Phase(KV, "making the KV cache"),
+            id="what is left for KV",
+        ),
+        pytest.param(
+            "(Worker pid=9) INFO 11-23 03:50:48 [cpu_worker.py:260] Explicitly set (0.35/23.54) GiB for KV cache on node 0.",
+            Phase(KV, "making the KV cache"),
+            id="what a CPU was told",
+        ),
+        pytest.param(
+            "(EngineCore pid=9) INFO 11-22 21:50:53 [kv_cache_utils.py:2327] GPU KV cache size: 23,296 tokens, Maximum",
+            Phase(KV, "KV cache is ready; warming up"),
+            id="the tokens of the KV cache",
+        ),
+        pytest.param(
+            "(Worker pid=9) INFO 11-23 09:01:30 [kernel_warmup.py:176] JIT kernel warmup starting.",
+            Phase(GRAPHS, "warming up kernels"),
+            id="kernels",
+        ),
+        pytest.param(
+            "DeepGEMM warmup:  50%|█████     | 8/16 [00:01<00:01,  6.2it/s]",
+            Phase(GRAPHS, "warming up kernels", 0.5),
+            id="kernels, with a bar",
+        ),
+        pytest.param(CAPTURING, Phase(GRAPHS, "capturing CUDA graphs", 0.34), id="graphs"),
+        pytest.param(
+            CAPTURING.replace("CUDA", "decode CUDA"), Phase(GRAPHS, "capturing CUDA graphs", 0.34), id="a draft's graphs"
+        ),
+        pytest.param(
+            "(EngineCore pid=9) INFO 11-23 03:50:50 [core.py:402] init engine (profile, create kv cache, warmup model) took",
+            Phase(WARMUP, "preparing the server"),
+            id="the core is there",
+        ),
+        pytest.param(
+            "(APIServer pid=9) INFO 11-22 21:50:56 [entry.py:140] Starting vLLM server on http://127.0.0.1:8477",
+            Phase(WARMUP, "opening the address"),
+            id="the address",
+        ),
+        pytest.param("INFO:     Application startup complete.", Phase(READY, "ready"), id="ready"),
+        pytest.param("INFO:     Started server process [23030]", None, id="most lines tell nothing"),
+    ],
+)
+def test_a_line_of_vllm_tells_the_phase(line: str, expected: Phase | None) -> None:
+    assert phase(line) == expected

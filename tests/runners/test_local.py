@@ -22,6 +22,7 @@ from launcher.runners import local
 from launcher.runners.base import Handle, Runner
 
 STUB = Path(__file__).parents[1] / "stub_engine.py"
+CORE = STUB.with_name("stub_core.py")
 READY = "Application startup complete."
 # Longer than any test may take: where stopping waits this long, the test fails by its own clock.
 LONG = 60.0
@@ -55,7 +56,7 @@ class World:
     def stranger(self, *flags: str) -> int:
         """A core that maps the environment and belongs to no server of ours."""
         told, tell = os.pipe()
-        argv = [sys.executable, "-I", "-S", str(STUB), "--stub-child", str(tell), f"environment={self.environment}", *flags]
+        argv = [sys.executable, "-I", "-S", str(CORE), str(tell), f"environment={self.environment}", *flags]
         self.foreign.append(subprocess.Popen(argv, env={}, pass_fds=(tell,), start_new_session=True))
         os.close(tell)
         os.read(told, 1)

@@ -1,0 +1,52 @@
+"""Carries the content of a state file forward, from the version that an earlier launcher wrote to today's."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# 2: a wish tells where its weights and environment are, a server how often it failed and where its start is.
+VERSION = 2
+
+
+def forward(kind: str, content: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """The content of a file of this kind (`wanted`, `seen`, ...) as today's launcher would have written it.
+
+    What it cannot know is as if it had never been there: a KeyError or TypeError means that the content is damaged.
+    """
+    carried = dict(content)
+    for step in _STEPS.get(kind, ())[version - 1 :]:
+        carried = step(carried)
+    return carried
+
+
+def _wanted_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 was the person's words alone; all else is found again at the next start."""
+    spec = _spec_2(content)
+    nowhere = {"environment": "", "python": "", "weights": "", "caches": "", "version": ""}
+    return {"spec": spec, "ask": "", "planned": spec, "prepared": nowhere, "port": 0, "env": {}, "spare": True}
+
+
+def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
+    new = {
+        "speculative": False,
+        "hint": "",
+        "ask": "",
+        "restarts": 0,
+        "again": 0.0,
+        "phase": "",
+        "share": None,
+        "left": None,
+        "members": [],
+        "answer": "",
+        "seconds": 0.0,
+        "shrunk": None,
+        "notes": [],
+    }
+    return {**new, **content, "spec": _spec_2(content["spec"])}
+
+
+def _spec_2(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that came one by one while there was version 1."""
+    return {**spec, "gpus": spec["gpus"], "engine_args": spec.get("engine_args", [])}
+
+
+_STEPS: Mapping[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]] = {"wanted": (_wanted_2,), "seen": (_seen_2,)}

@@ -1,0 +1,73 @@
+"""`launcher serve`: the one process that keeps alive what is wanted."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from launcher import background, lock
+from launcher.progress import Progress
+from launcher.supervisor import Supervisor
+from launcher.world import World
+
+_TAKE_OVER = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeResult:
+    """What it was told when it ended: `stop` ends the servers too, `hand over` and `nothing to do` leave nothing to end."""
+
+    reason: str
+    exit_code: int = 0
+
+    def json(self) -> object:
+        return {"ended": self.reason}
+
+    def text(self) -> str:
+        return f"serve ended: {self.reason}"
+
+
+def run(world: World, *, stay: bool) -> ServeResult:
+    """Keep alive what is wanted until a signal; unless it is to `stay`, also only until nothing is wanted any more.
+
+    INT and TERM end the servers too, which are started again by the next one; SIGUSR1 hands them over as they run. One that
+    is to stay takes over from one in the background. Raises LauncherError if another process does this already.
+    """
+    world.home.make()
+    if stay and (holder := background.at_work(world.home)) and holder.command != background.STAYING:
+        background.hand_over(world.home, holder)
+    told = _Told()
+    command = background.STAYING if stay else background.COMMAND
+    with lock.acquire(world.home.serving, command, waiting=lambda _: None, timeout=_TAKE_OVER):
+        say = _stamped(world.progress)
+        say(f"{command} (pid {os.getpid()}) begins")
+        supervisor = Supervisor(world, say=say)
+        supervisor.run(told.is_set, stay=stay)
+        if told.what == "stop":
+            supervisor.close()
+        reason = told.what or "nothing to do"
+        say(f"{command} ends: {reason}")
+        return ServeResult(reason)
+
+
+class _Told:
+    """What signals say; they are only noted, so that no look at a server is cut off in its middle."""
+
+    def __init__(self) -> None:
+        self.what = ""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, background.HAND_OVER):
+                signal.signal(number, self._note)
+
+    def is_set(self) -> bool:
+        return bool(self.what)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.what = "hand over" if number == background.HAND_OVER else "stop"
+
+
+def _stamped(progress: Progress) -> Callable[[str], None]:
+    return lambda text: progress.say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")

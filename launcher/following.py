@@ -1,0 +1,63 @@
+"""A person's wish, from the moment that it is written down until the supervisor has made it so."""
+
+import time
+from collections.abc import Collection
+
+from launcher import store
+from launcher.errors import LauncherError
+from launcher.server import Server, Wanted
+from launcher.world import World
+
+_LOOK = 0.05
+# How often a supervisor is looked for, which may be killed while we wait for it.
+_ATTEND = 1.0
+
+
+def follow(world: World, want: Wanted) -> Server:
+    """Show how the wish is made so, until the server is proven; raises LauncherError with the reason if its start fails."""
+    attended, shown, told = 0.0, "", 0
+    while True:
+        if time.monotonic() - attended >= _ATTEND:
+            world.attend(world)
+            attended = time.monotonic()
+        server = store.find(world.home, want.name)
+        if server and server.ask == want.ask:
+            for note in server.notes[told:]:
+                world.progress.say(note)
+            told = len(server.notes)
+            shown = _show(world, server, shown)
+            if server.state == "ready":
+                return server
+            if server.state in {"waiting", "failed"} and server.detail:
+                raise LauncherError(server.detail, hint=server.hint)
+        time.sleep(_LOOK)
+
+
+def _show(world: World, server: Server, shown: str) -> str:
+    """Tell the phase; the name of the one that is shown now."""
+    phase = "proof" if server.state == "ready" or server.phase == "proof" else "engine"
+    for name in ("engine", "proof"):
+        if (name, shown) in {("engine", ""), ("proof", "engine")} and phase in {name, "proof"}:
+            world.progress.phase(name)
+            shown = name
+    if server.phase:
+        done = round(server.share * 100) if server.share is not None else 0
+        world.progress.update(server.phase, done, 100 if done else 0, left=server.left)
+    return shown
+
+
+def _is_anything(server: Server) -> bool:
+    return server.handle is not None or server.state not in {"stopped", "failed"}
+
+
+def settled(world: World, asks: Collection[str]) -> None:
+    """Wait until nothing runs that was started for these wishes; raises LauncherError if something cannot be ended."""
+    attended = 0.0
+    while left := [server for server in store.look(world.home)[0] if server.ask in asks and _is_anything(server)]:
+        if time.monotonic() - attended >= _ATTEND:
+            world.attend(world)
+            attended = time.monotonic()
+        for server in left:
+            if server.state == "ending" and server.detail:
+                raise LauncherError(server.detail, hint=server.hint)
+        time.sleep(_LOOK)

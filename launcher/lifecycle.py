@@ -1,0 +1,139 @@
+"""What to do with a server next, from its record, from what is wanted and from what a look at it found. Decisions only."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from launcher.server import Server, Wanted
+
+# `start` it, `prove` it for the first time, `probe` it again, `recover` from its failure, `end` what is not wanted.
+Action = Literal["start", "prove", "probe", "recover", "end", "nothing"]
+
+# The everyday reason for a probe, which nobody has to read of.
+IDLE = "it was idle"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient a supervisor is; all in seconds but `attempts`.
+
+    A frozen engine is found within `idle` + `patience`, which is to stay under a minute.
+    """
+
+    first_delay: float = 2.0
+    longest_delay: float = 300.0
+    # A server that worked for so long begins its failures anew.
+    stable: float = 600.0
+    attempts: int = 5
+    # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
+    silence: float = 900.0
+    idle: float = 20.0
+    patience: float = 30.0
+
+    def delay(self, restarts: int) -> float:
+        """How long to wait after so many failures in a row."""
+        return float(min(self.longest_delay, self.first_delay * 2 ** (restarts - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look at a server found; times in seconds since the epoch, `quiet` in seconds since its log's last line.
+
+    `alive`: its first process runs. `missing`: another process that was there when it was proven is gone. `healthy`: it says so
+    itself. `fault` is what its last probe found wrong. `worked` is when it last generated something; `busy`: it has requests to
+    answer now. `clear`: nothing else is being started or ended on this machine.
+    """
+
+    now: float
+    alive: bool = False
+    missing: bool = False
+    healthy: bool = False
+    fault: str = ""
+    quiet: float = 0.0
+    worked: float = 0.0
+    busy: bool = False
+    clear: bool = True
+
+
+def step(server: Server | None, want: Wanted | None, sight: Sight, policy: Policy) -> tuple[Action, str]:
+    """The one thing to do now, and why."""
+    if want is None:
+        return ("end", "nobody wants it") if server and _is_anything(server) else ("nothing", "")
+    if server is None or server.ask != want.ask:
+        if server and server.handle:
+            return "end", "it is started anew"
+        return _started(sight)
+    if server.handle is None:
+        due = server.state != "failed" and sight.now >= server.again
+        return _started(sight) if due else ("nothing", "")
+    if server.handle.pid == 0:
+        # Whoever announced it was killed before it could say what it started.
+        return "end", "its start was cut off"
+    return _running(server, sight, policy)
+
+
+def _is_anything(server: Server) -> bool:
+    return server.handle is not None or server.state not in {"stopped", "failed"}
+
+
+def _started(sight: Sight) -> tuple[Action, str]:
+    return ("start", "it is wanted") if sight.clear else ("nothing", "")
+
+
+def _running(server: Server, sight: Sight, policy: Policy) -> tuple[Action, str]:
+    if server.state not in {"starting", "ready"}:
+        return ("recover", server.detail) if sight.now >= server.again else ("nothing", "")
+    if not sight.alive:
+        return "recover", "it ended by itself"
+    if sight.fault:
+        return "recover", sight.fault
+    return _coming(sight, policy) if server.state == "starting" else _working(sight, policy)
+
+
+def _coming(sight: Sight, policy: Policy) -> tuple[Action, str]:
+    if sight.healthy:
+        return "prove", "it accepts requests"
+    if sight.quiet > policy.silence:
+        return "recover", f"it said nothing for {policy.silence / 60:.0f} minutes"
+    return "nothing", ""
+
+
+def _working(sight: Sight, policy: Policy) -> tuple[Action, str]:
+    if sight.missing:
+        return "probe", "one of its processes is gone"
+    if not sight.healthy:
+        return "probe", "it does not say that it is well"
+    overdue = not sight.busy and sight.now - sight.worked > policy.idle
+    return ("probe", IDLE) if overdue else ("nothing", "")
+
+
+def failed(server: Server, *, now: float, detail: str, hint: str, policy: Policy) -> Server:
+    """Its record after a failure, when nothing of it runs any more: it waits for its next start, or is given up."""
+    worked = server.state == "ready" and now - server.since >= policy.stable
+    restarts = 1 if worked else server.restarts + 1
+    gone = replace(
+        server, handle=None, members=(), phase="", share=None, left=None, detail=detail, hint=hint, restarts=restarts, since=now
+    )
+    if restarts >= policy.attempts:
+        return replace(gone, state="failed", again=0.0)
+    return replace(gone, state="waiting", again=now + policy.delay(restarts))
+
+
+def postponed(server: Server, *, now: float, detail: str, hint: str, policy: Policy) -> Server:
+    """Its record when there was no room to start it: that is no failure of its own, and it never gives up for that."""
+    return replace(server, state="waiting", detail=detail, hint=hint, again=now + policy.delay(policy.attempts), since=now)
+
+
+def ended(server: Server, *, now: float) -> Server:
+    """Its record when nobody wants it any more and nothing of it runs; what was told of its failure is kept."""
+    gone = replace(server, handle=None, members=(), phase="", share=None, left=None, again=0.0, restarts=0)
+    if server.detail and server.handle is None:
+        return replace(gone, state="failed")
+    return replace(gone, state="stopped", detail="", hint="", notes=(), since=now)
+
+
+def proven(server: Server, *, now: float, answer: str, seconds: float, members: tuple[tuple[int, float], ...]) -> Server:
+    """Its record once it has answered."""
+    told = replace(
+        server, state="ready", since=now, phase="", share=None, left=None, members=members, answer=answer, seconds=seconds
+    )
+    return replace(told, detail="", hint="")

@@ -1,0 +1,367 @@
+"""Makes what is wanted so: looks at everything, decides one thing for each server, and does it. The one owner of servers.
+
+Level-triggered: all that it knows is on the disk or can be seen, so that one that is killed and started again goes on.
+"""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from launcher import keys, lifecycle, measuring, ports, probe, processes, store
+from launcher.engines.base import Site
+from launcher.errors import LauncherError
+from launcher.estimate import Past, estimate
+from launcher.launching import (
+    GRACE,
+    Launch,
+    announced,
+    begin,
+    end,
+    endpoint,
+    members,
+    proof,
+    wait_for_port,
+    why_it_died,
+)
+from launcher.lifecycle import IDLE, Action, Policy, Sight
+from launcher.progress import Silent
+from launcher.runners import spares
+from launcher.server import Server, Wanted
+from launcher.serving import plan_now
+from launcher.tail import Tail
+from launcher.watch import Watch
+from launcher.world import World
+
+# Seconds between two looks at what is being started or ended, at what works, and at the list of wishes.
+_SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
+_SHORT_ANSWER = 1
+
+
+class Supervisor:
+    """One for each home, which the caller sees to by a lock. `tick` and `run` are for one thread; acts have theirs."""
+
+    def __init__(self, world: World, *, policy: Policy | None = None, say: Callable[[str], None] = lambda _: None) -> None:
+        self.world = world
+        self._say = say
+        self._policy = policy or Policy()
+        self._servers = {server.name: server for server in store.look(world.home)[0]}
+        self._acts: dict[str, _Act] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._lock = threading.Lock()
+
+    def run(self, ended: Callable[[], bool], *, stay: bool = False) -> None:
+        """Go on until `ended` says so, or, unless it is to `stay`, until nothing is wanted and nothing runs."""
+        looked, wishes = 0.0, -1
+        while not ended():
+            now = store.wishes_changed(self.world.home)
+            if self._acts or self._is_starting() or now != wishes or time.monotonic() - looked > _NOW_AND_THEN:
+                looked, wishes = time.monotonic(), now
+                self.tick()
+                if not stay and self._at_rest() and not store.wishes(self.world.home)[0]:
+                    spares.end(self.world.home)
+                    return
+            time.sleep(_SOON)
+
+    def settle(self) -> None:
+        """Go on until everything is as it is wanted, or waits."""
+        self.run(lambda: False)
+
+    def close(self) -> None:
+        """End every server, though it is still wanted: the next supervisor starts it again."""
+        for act in list(self._acts.values()):
+            act.unwanted = True
+        for server in list(self._servers.values()):
+            if server.handle:
+                self.world.runner.stop(server.handle, grace=GRACE)
+        for act in list(self._acts.values()):
+            act.thread.join()
+        for server in list(self._servers.values()):
+            if server.handle:
+                self._end(server)
+        spares.end(self.world.home)
+
+    def tick(self) -> None:
+        """Look at everything once, and begin what is to be done."""
+        wanted, unreadable = store.wishes(self.world.home)
+        wishes = {want.name: want for want in wanted}
+        with self._lock:
+            self._acts = {name: act for name, act in self._acts.items() if act.thread.is_alive()}
+        names = {*wishes, *self._servers} - set(unreadable)
+        # What runs first: a start must see what others are about to end.
+        for name in sorted(names, key=lambda name: (not self._runs(name), name)):
+            self._step(name, self._servers.get(name), wishes.get(name))
+
+    # -- one server --
+
+    def _step(self, name: str, server: Server | None, want: Wanted | None) -> None:
+        act = self._acts.get(name)
+        if act:
+            act.unwanted = want is None or act.ask != want.ask
+            if act.unwanted and act.kind in {"prove", "probe"} and server and server.handle and not act.hurried:
+                # It may wait for an answer for minutes; without its engine it does not.
+                act.hurried = True
+                self.world.runner.stop(server.handle, grace=GRACE)
+            return
+        action, why = lifecycle.step(server, want, self._look(server), self._policy)
+        if action != "nothing":
+            self._begin(name, action, why, server, want)
+
+    def _runs(self, name: str) -> bool:
+        return name in self._servers and self._servers[name].handle is not None
+
+    def _look(self, server: Server | None) -> Sight:
+        now = time.time()
+        clear = not self._is_starting() and not any(act.kind not in {"prove", "probe"} for act in self._acts.values())
+        if server is None or server.handle is None:
+            return Sight(now=now, clear=clear)
+        watched = self._watch(server)
+        alive = self.world.runner.alive(server.handle)
+        if server.state == "starting":
+            self._read_log(server, watched)
+        return Sight(
+            now=now,
+            alive=alive,
+            missing=not all(processes.lives(pid, started) for pid, started in server.members),
+            healthy=alive and self._is_healthy(server, watched),
+            quiet=time.monotonic() - watched.last_word,
+            worked=max(server.since, watched.worked),
+            fault=watched.fault,
+            clear=clear,
+        )
+
+    def _is_healthy(self, server: Server, watched: "_Watched") -> bool:
+        """Asked at each look while it starts, now and then when it works."""
+        if server.state != "ready" or time.monotonic() - watched.asked >= _NOW_AND_THEN:
+            watched.asked = time.monotonic()
+            watched.healthy = probe.healthy(server.base_url, self.world.engines[server.engine].READY_PATH)
+        return watched.healthy
+
+    def _watch(self, server: Server) -> "_Watched":
+        """What this process knows of a server that runs; begun anew for one that an earlier supervisor started."""
+        server_id = server.handle.server_id if server.handle else ""
+        known = self._watched.get(server.name)
+        if known is None or known.server_id != server_id:
+            known = self._watched[server.name] = _Watched(server_id, Tail(server.log))
+        return known
+
+    def _read_log(self, server: Server, watched: "_Watched") -> None:
+        engine, now = self.world.engines[server.engine], time.monotonic()
+        for line in watched.log.new():
+            watched.last_word = now
+            watched.start = watched.start.fed(engine.phase(line), now)
+        phase = watched.start.now
+        # Written now and then: each time is a wait for the disk.
+        if phase.words != server.phase or now - watched.written >= _A_WHILE:
+            watched.written = now
+            left = estimate(watched.past, watched.start, now)
+            self._record(replace(server, phase=phase.words, share=phase.share, left=left))
+
+    def _begin(self, name: str, action: Action, why: str, server: Server | None, want: Wanted | None) -> None:
+        def act() -> None:
+            try:
+                self._do(action, why, server, want)
+            except Exception as fault:  # noqa: BLE001 - a fault of ours in one server's act must not leave all others alone
+                self._say("".join(traceback.format_exception(fault)))
+                kept = self._servers.get(name)
+                if want and (kept is None or kept.ask != want.ask):
+                    kept = _unstarted(want, self.world.home.logs)
+                if kept:
+                    self._fail(kept, f"a fault of the launcher: {fault!r}", f"its log: {self.world.home.serve_log}")
+
+        if why != IDLE:
+            self._say(f"{name}: {action} ({why})")
+        thread = threading.Thread(target=act, name=f"{action} {name}", daemon=True)
+        self._acts[name] = _Act(action, want.ask if want else "", thread)
+        thread.start()
+
+    def _do(self, action: Action, why: str, server: Server | None, want: Wanted | None) -> None:
+        if action == "start" and want:
+            self._start(want, server)
+        elif server is None:
+            return
+        elif action == "prove" and want:
+            self._prove(server, want)
+        elif action == "probe":
+            self._probe(server)
+        elif action == "recover":
+            self._recover(server, why)
+        elif action == "end":
+            self._end(server)
+
+    # -- acts, each in a thread of its own --
+
+    def _start(self, want: Wanted, before: Server | None) -> None:
+        again = before if before and before.ask == want.ask else _unstarted(want, self.world.home.logs)
+        try:
+            what = self._launch(want, again)
+        except LauncherError as fault:
+            now = time.time()
+            self._record(lifecycle.postponed(again, now=now, detail=fault.message, hint=fault.hint, policy=self._policy))
+            return
+        server, spare = announced(what)
+        kept = replace(server, restarts=again.restarts, shrunk=again.shrunk, notes=again.notes)
+        try:
+            wait_for_port(want.port, cancelled=lambda: self._acts[want.name].unwanted)
+            self._record(kept)
+            started = begin(what, kept, spare)
+        except LauncherError as fault:
+            self._fail(replace(kept, handle=None), fault.message, fault.hint)
+            return
+        watched = self._watch(started)
+        ahead = spare is not None and started.handle is not None and started.handle.pid == spare.handle.pid
+        watched.launch, watched.start = what, Watch.begun(time.monotonic(), ahead=ahead)
+        watched.past = measuring.past(self.world, what)
+        self._record(started)
+
+    def _launch(self, want: Wanted, before: Server) -> Launch:
+        spec = replace(want.planned, context=before.shrunk or want.planned.context)
+        plan = plan_now(self.world, spec, None)
+        ready = want.prepared if want.prepared.whole else self.world.prepare(plan, Silent())
+        key = keys.ensure(self.world.home.key)
+        port = want.port or store.port(self.world.home) or ports.FIRST
+        return Launch(
+            want=want,
+            plan=plan,
+            site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
+            environment=ready.environment,
+            caches=ready.caches,
+            version=ready.version,
+            engine=self.world.engines[plan.engine],
+            home=self.world.home,
+            runner=self.world.runner,
+        )
+
+    def _prove(self, server: Server, want: Wanted) -> None:
+        watched = self._watch(server)
+        watched.start = watched.start.ended(time.monotonic())
+        self._record(replace(server, phase="proof", share=None, left=None))
+        try:
+            answer = proof(server, self._key())
+        except LauncherError as fault:
+            self._doubt(server, watched, fault)
+            return
+        found = members(self.world.runner, server.handle) if server.handle else ()
+        ready = lifecycle.proven(server, now=time.time(), answer=answer.text, seconds=answer.seconds, members=found)
+        if watched.launch:
+            ready = replace(ready, notes=(*ready.notes, *measuring.note(self.world, watched.launch, ready, watched.start)))
+        self._record(ready)
+        if watched.launch and want.spare and self.world.inventory().ram.available >= spares.SIZE + spares.RESERVE:
+            what = watched.launch
+            spares.make(self.world.home, what.command, environment=what.environment, inherited=want.env)
+
+    def _probe(self, server: Server) -> None:
+        watched = self._watch(server)
+        try:
+            probe.prove(endpoint(server, self._key()), timeout=self._policy.patience, tokens=_SHORT_ANSWER)
+        except LauncherError as fault:
+            self._doubt(server, watched, fault)
+            return
+        watched.worked = time.time()
+        if server.handle:
+            self._record(replace(server, members=members(self.world.runner, server.handle)))
+
+    def _doubt(self, server: Server, watched: "_Watched", fault: LauncherError) -> None:
+        """A server that does not answer: if it just died, its log tells more."""
+        time.sleep(_SOON)
+        if server.handle and self.world.runner.alive(server.handle):
+            watched.fault = f"the engine runs but does not work: {fault.message}"
+
+    def _recover(self, server: Server, why: str) -> None:
+        watched = self._watch(server)
+        detail, hint = why, f"its log: {server.log}"
+        if server.handle and not watched.fault and not self.world.runner.alive(server.handle):
+            detail, hint = why_it_died(server, self.world.engines[server.engine])
+        if not self._ended(server):
+            return
+        if server.state == "starting" and watched.launch:
+            told = measuring.unlearn(self.world, watched.launch)
+            server = replace(server, notes=(*server.notes, *told))
+        self._fail(server, detail, hint)
+
+    def _end(self, server: Server) -> None:
+        if self._ended(server):
+            self._record(lifecycle.ended(server, now=time.time()))
+        if not any(each.handle for each in self._servers.values()) and not store.wishes(self.world.home)[0]:
+            # It waits for the next of several servers, not for another day.
+            spares.end(self.world.home)
+
+    def _ended(self, server: Server) -> bool:
+        """Whether nothing of it runs any more; what survives is on record, and is tried again later."""
+        if server.handle:
+            self._record(replace(server, state="ending"))
+        try:
+            taken = end(self.world, server)
+        except LauncherError as fault:
+            again = time.time() + self._policy.patience
+            self._record(replace(server, state="ending", detail=fault.message, hint=fault.hint, again=again))
+            return False
+        if taken:
+            self._say(f"{server.name}: {taken}")
+        self._watched.pop(server.name, None)
+        return True
+
+    def _fail(self, server: Server, detail: str, hint: str) -> None:
+        self._record(lifecycle.failed(server, now=time.time(), detail=detail, hint=hint, policy=self._policy))
+
+    # -- what all of them need --
+
+    def _record(self, server: Server) -> None:
+        with self._lock:
+            self._servers[server.name] = server
+        store.see(self.world.home, server)
+
+    def _key(self) -> str:
+        return keys.ensure(self.world.home.key)
+
+    def _is_starting(self) -> bool:
+        return any(server.handle and server.state == "starting" for server in self._servers.values())
+
+    def _at_rest(self) -> bool:
+        return not self._acts and not any(server.handle for server in self._servers.values())
+
+
+@dataclass
+class _Act:
+    """Something that is being done to a server; `unwanted` says that its wish has changed meanwhile."""
+
+    kind: Action
+    ask: str
+    thread: threading.Thread
+    unwanted: bool = False
+    hurried: bool = False
+
+
+@dataclass
+class _Watched:
+    """What only this process knows of a server that runs: all of it can be found again, or done without."""
+
+    server_id: str
+    log: Tail
+    launch: Launch | None = None
+    start: Watch = field(default_factory=lambda: Watch.begun(time.monotonic()))
+    past: Past = field(default_factory=Past)
+    written: float = 0.0
+    last_word: float = field(default_factory=time.monotonic)
+    worked: float = 0.0
+    asked: float = 0.0
+    healthy: bool = False
+    fault: str = ""
+
+
+def _unstarted(want: Wanted, logs: Path) -> Server:
+    """The record of what was never started for this wish."""
+    planned = want.planned
+    return Server(
+        spec=want.spec,
+        engine=planned.engine or "",
+        variant=planned.variant or "",
+        state="waiting",
+        context=planned.context or 0,
+        base_url="",
+        log=logs / f"{want.name}.log",
+        since=time.time(),
+        ask=want.ask,
+    )
