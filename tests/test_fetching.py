@@ -209,6 +209,18 @@ def test_a_branch_that_moves_while_it_is_fetched_gives_no_mixture(tmp_path: Path
     assert_whole(path)
 
 
+DRIVER = """
+import os, sys, pathlib
+from launcher import weights
+from launcher.home import Home
+from launcher.profile_weights import HubWeights
+from launcher.progress import Silent
+root = pathlib.Path(sys.argv[1])
+print(weights.fetch(Home(root / "home"), "m", HubWeights("org/model"), environment_python=pathlib.Path,
+    progress=Silent(), env=dict(os.environ)))
+"""
+
+
 # -- room --
 
 
@@ -257,19 +269,45 @@ def test_without_room_no_byte_is_asked_for(tmp_path: Path) -> None:
     assert not [line for line in server.asked if "/cdn/" in line]
 
 
-# -- kills --
-
-
-DRIVER = """
-import os, sys, pathlib
-from launcher import weights
-from launcher.home import Home
-from launcher.profile_weights import HubWeights
-from launcher.progress import Silent
-root = pathlib.Path(sys.argv[1])
-print(weights.fetch(Home(root / "home"), "m", HubWeights("org/model"), environment_python=pathlib.Path,
-    progress=Silent(), env=dict(os.environ)))
+# A file system of its own, which only these processes see; what happens in it is printed.
+SMALL_DISK = """
+mount -t tmpfs -o size=$1 tmpfs "$2"
+(sleep 1.5; [ -n "$3" ] && dd if=/dev/zero of="$2/other" bs=1M 2>/dev/null) &
+"$4" -c "$5" "$2" 2>&1 | tail -n 1
+wait
+rm -f "$2/other"
+[ -n "$3" ] && "$4" -c "$5" "$2" && sha256sum "$2"/hf/hub/models--*/snapshots/*/*.safetensors
 """
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize(
+    ("size", "fills", "said"),
+    [
+        pytest.param(
+            "4m", "", "fetching org/model needs 6 MB of disk, and 4 MB are free in", id="too small from the beginning"
+        ),
+        pytest.param("10m", "yes", "the disk became full while org/model was fetched", id="another program fills it meanwhile"),
+    ],
+)
+def test_a_full_disk_is_told_and_costs_nothing_later(tmp_path: Path, size: str, fills: str, said: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with Hub({"org/model": Repository(FILES)}, rate=1_000_000) as server:
+        env = hub_env(disk, server.url, HF_HUB_DISABLE_XET="1")
+        words = ["unshare", "-m", "sh", "-c", SMALL_DISK, "sh", size, str(disk), fills, sys.executable, DRIVER]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        assert said in done.stdout.splitlines()[0], done
+        if fills:
+            assert {line.split()[0] for line in done.stdout.splitlines() if line.endswith(".safetensors")} == {
+                hashlib.sha256(content).hexdigest() for content in SHARDS.values()
+            }
+            assert sum(server.sent.values()) <= 1.25 * 2 * SIZE
+        else:
+            assert not server.sent
+
+
+# -- kills --
 
 
 @pytest.mark.parametrize("seed", range(3))

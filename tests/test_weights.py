@@ -102,6 +102,10 @@ ONLY_GGUF = {"config.json": b"{}", "model.gguf": SHARD}
         pytest.param(HubWeights("org/none"), {}, "no repository org/none", "check the name", id="no such repository"),
         pytest.param(HubWeights("org/private"), {}, "no repository org/private", "hf auth login", id="a private one"),
         pytest.param(HubWeights("org/gated"), {}, "is gated", "accept the terms at http", id="a gated one"),
+        pytest.param(
+            HubWeights("org/gated"), {"HF_TOKEN": "hf_x"}, "asked with the token in HF_TOKEN", "token's account", id="its token"
+        ),
+        pytest.param(HubWeights("org/private"), {}, "asked with no token", "hf auth login", id="without a token"),
         pytest.param(HubWeights("org/model", "v9"), {}, "no revision v9", "commits", id="no such revision"),
         pytest.param(HubWeights("not a name"), {}, "'not a name' is no name", "ORGANISATION/MODEL", id="no name at all"),
         pytest.param(HubWeights("org/gguf"), {}, "no weights that an engine can load", ".safetensors", id="no weights"),
