@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -140,10 +141,11 @@ def _remove(repo: str) -> Mapping[str, object]:
     from huggingface_hub import scan_cache_dir
 
     found = scan_cache_dir()
-    commits = [
-        rev.commit_hash for each in found.repos if each.repo_id == repo and each.repo_type == "model" for rev in each.revisions
-    ]
-    strategy = found.delete_revisions(*commits)
+    ours = [each for each in found.repos if each.repo_id == repo and each.repo_type == "model"]
+    # Of this repository alone: a copy of it has the same commits.
+    strategy = replace(found, repos=frozenset(ours)).delete_revisions(
+        *(rev.commit_hash for each in ours for rev in each.revisions)
+    )
     strategy.execute()
     return {"freed": strategy.expected_freed_size}
 
