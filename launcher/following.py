@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection
 
-from launcher import store
+from launcher import probe, store
 from launcher.errors import LauncherError
 from launcher.server import Server, Wanted
 from launcher.world import World
@@ -40,7 +40,9 @@ def _show(world: World, server: Server, shown: str) -> str:
         if (name, shown) in {("engine", ""), ("proof", "engine")} and phase in {name, "proof"}:
             world.progress.phase(name)
             shown = name
-    if server.phase:
+    if phase == "proof":
+        world.progress.update(f"asking: {probe.QUESTION}")
+    elif server.phase:
         done = round(server.share * 100) if server.share is not None else 0
         world.progress.update(server.phase, done, 100 if done else 0, left=server.left)
     return shown

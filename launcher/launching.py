@@ -147,8 +147,13 @@ def end(world: World, server: Server) -> str:
 
 
 def _free_without(world: World, server: Server, pids: tuple[int, ...]) -> dict[int, int]:
-    """Bytes that are free on each of its GPUs once it is gone, as far as can be told while it runs."""
-    freed = world.inventory().without(set(pids), claims={})
+    """Bytes that are free on each of its GPUs once it is gone, as far as can be told while it runs.
+
+    Where the driver does not tell what it holds, half of what it may hold must come back: the rest is not sure to be held.
+    """
+    now = world.inventory()
+    told = any(process.pid in pids for gpu in now.gpus for process in gpu.processes if process.used)
+    freed = now.without(set(pids), claims={} if told else dict.fromkeys(server.gpus, server.claim // 2))
     return {gpu.index: gpu.free for gpu in freed.gpus if gpu.index in server.gpus}
 
 

@@ -1,0 +1,11 @@
+"""A supervisor in a process of its own, of a little world: python -m tests.serving_alone ROOT [FLAG OF THE STUB]..."""
+
+import sys
+from pathlib import Path
+
+from launcher.supervisor import Supervisor
+from tests.world import POLICY, StubEngine, little_world
+
+if __name__ == "__main__":
+    world = little_world(Path(sys.argv[1]), models=("tiny", "other"), engine=StubEngine(flags={"": tuple(sys.argv[2:])}))
+    Supervisor(world, policy=POLICY, say=world.progress.say).run(lambda: False)
