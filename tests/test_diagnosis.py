@@ -26,7 +26,7 @@ SAMPLES: dict[str, tuple[str, str, Retry | None]] = {
     "vllm/config-missing": ("config-missing", "Value error, Invalid repository ID or local directory specified: '/mod", None),
     "vllm/context": ("context", "Value error, User-specified max_model_len (200000) is greater than the derived max_m", None),
     "vllm/deep-gemm": ("deep-gemm", "RuntimeError: Assertion error (csrc/apis/../jit_kernels/impls/../../jit/compiler", None),
-    "vllm/disk-full": ("disk-full", "OSError: [Errno 28] No space left on device", None),
+    "vllm/disk-full": ("disk-full", "torch._inductor.exc.InductorError: OSError: [Errno 28] No space left on device", None),
     "vllm/driver": ("driver", "RuntimeError: The NVIDIA driver on your system is too old (found version 12080). Pleas", None),
     "vllm/dtype-gpu": ("dtype-gpu", "ValueError: Bfloat16 is only supported on GPUs with compute capability of at lea", None),
     "vllm/gated": ("gated", "huggingface_hub.errors.GatedRepoError: 403 Client Error.", None),
