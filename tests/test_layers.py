@@ -40,8 +40,8 @@ LAYERS = (
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
-        "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve", "unwire",
-        "up", "up_result", "wires",
+        "engines_use", "explain", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve",
+        "unwire", "up", "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
