@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from launcher.engines.base import Fault
-from launcher.gpu import GIB, GpuProcess
+from launcher.gpu import GpuProcess, named
 
 # The last lines that are looked at: the tracebacks of eight workers, an engine core and a server are fewer.
 LINES = 5_000
@@ -168,14 +168,7 @@ def _told(fault: Fault, line: _Line, words: list[str], beside: Circumstances) ->
 
 
 def _holders(beside: Circumstances) -> str:
-    if not beside.holders:
-        return "`launcher gpus` shows who holds it"
-    return ", ".join(
-        f"{each.name} (pid {each.pid}) holds {each.used / GIB:.1f} GiB"
-        if each.used
-        else f"{each.name} (pid {each.pid}) holds some"
-        for each in beside.holders
-    )
+    return f"held by {named(beside.holders)}" if beside.holders else "`launcher gpus` shows who holds it"
 
 
 def _unforeseen(lines: Sequence[_Line]) -> Diagnosis | None:

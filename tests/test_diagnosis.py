@@ -248,8 +248,10 @@ UNTOLD = GpuProcess(5, "Xorg", 0)
     ("holders", "words"),
     [
         pytest.param((), "`launcher gpus` shows who holds it", id="nobody was asked for"),
-        pytest.param((TRAINING,), "python (pid 77) holds 21.0 GiB", id="one program"),
-        pytest.param((TRAINING, UNTOLD), "Xorg (pid 5) holds some", id="one of which the driver tells no size"),
+        pytest.param((TRAINING,), "held by python (pid 77, 21.0 GiB)", id="one program"),
+        pytest.param(
+            (TRAINING, UNTOLD), "held by python (pid 77, 21.0 GiB), Xorg (pid 5)", id="one of which the driver tells no size"
+        ),
     ],
 )
 @pytest.mark.parametrize(
