@@ -177,6 +177,14 @@ def _logs(typed: argparse.Namespace) -> int:
     return 0
 
 
+def _explain(typed: argparse.Namespace) -> int:
+    from launcher.commands import explain
+
+    with _world() as world:
+        result = explain.run(world, typed.log, stdin=sys.stdin, engine=typed.engine)
+    return _show(result, as_json=typed.json)
+
+
 def _plan(typed: argparse.Namespace) -> int:
     from launcher.commands import plan
 
@@ -394,6 +402,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "ps": _ps,
         "serve": _serve,
         "logs": _logs,
+        "explain": _explain,
         "chat": _chat,
         "plan": _plan,
         "gpus": _gpus,

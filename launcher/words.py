@@ -78,6 +78,7 @@ def parser() -> "_Parser":
     logs.add_argument(
         "-n", "--lines", type=_number(0, 10**9), default=200, metavar="N", help="start with the last N lines (default: 200)"
     )
+    _add_log(_verb(verbs, "explain", "why an engine ended, from its log, and what to do"))
     chat = _verb(verbs, "chat", "talk to the model in the terminal")
     chat.add_argument("model", nargs="?", metavar="NAME", help="a model that `launcher ps` shows (default: the one that runs)")
     plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
@@ -192,6 +193,13 @@ def _add_engines_verbs(engines: argparse.ArgumentParser) -> None:
     add = verb("add", "take in an environment of your own, which is never changed")
     add.add_argument("name", metavar="NAME", help="what to call it")
     add.add_argument("--python", type=_path, required=True, metavar="PATH", help="its interpreter, or its folder")
+
+
+def _add_log(explain: argparse.ArgumentParser) -> None:
+    explain.add_argument(
+        "log", nargs="?", metavar="FILE|NAME", help="a log of any vLLM or SGLang, - for stdin, or a model that was started here"
+    )
+    explain.add_argument("--engine", type=_engine, metavar="NAME", help="who wrote it (default: guessed from its lines)")
 
 
 def _add_offline(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "launcher models --json": [*LAUNCHER, "models", "--json"],
     "launcher engines --json": [*LAUNCHER, "engines", "--json"],
     "launcher wires --json": [*LAUNCHER, "wires", "--json"],
+    "launcher explain FILE --json": [*LAUNCHER, "explain", "tests/samples/vllm/compiler-cpp.log", "--json"],
 }
 
 

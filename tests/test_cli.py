@@ -84,6 +84,8 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
         pytest.param(["plan", "--on", "2xH999"], "unknown GPU 'H999'", "H100", id="a machine that nobody has"),
         pytest.param(["down", "tiny"], "tiny was never started here", "nothing was started", id="stopping what never ran"),
         pytest.param(["logs"], "nothing was started yet", "launcher up", id="a log where there is none"),
+        pytest.param(["explain"], "which log?", "launcher explain FILE", id="no end to explain"),
+        pytest.param(["explain", "none.log"], "there is no log at none.log", "launcher ps", id="no log to explain"),
         pytest.param(["plan", "smollm2-135m", "--variant", "x"], "has no variant 'x'", "it has fp16", id="no such variant"),
         pytest.param(["engines", "remove", "x"], "there is no environment 'x'", "engines install", id="no such environment"),
         pytest.param(["engines", "check", "x"], "there is no environment 'x'", "engines install", id="nor to check"),
@@ -244,8 +246,31 @@ def test_the_version_is_told(tmp_path: Path) -> None:
 
 def test_help_names_every_verb(tmp_path: Path) -> None:
     text = launcher(tmp_path, "--help").stdout
-    verbs = ("up", "down", "ps", "logs", "chat", "plan", "gpus", "models", "engines", "doctor", "clean", "wires", "unwire")
+    verbs = (
+        "up",
+        "down",
+        "ps",
+        "logs",
+        "explain",
+        "chat",
+        "plan",
+        "gpus",
+        "models",
+        "engines",
+        "doctor",
+        "clean",
+        "wires",
+        "unwire",
+    )
     assert all(f"\n    {verb} " in text for verb in verbs)
+
+
+def test_a_log_on_stdin_is_explained(tmp_path: Path) -> None:
+    log = (ROOT / "tests" / "samples" / "vllm" / "weights-damaged.log").read_text()
+    done = launcher(tmp_path, "explain", "-", stdin=log)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a weights file is damaged" in done.stdout
+    assert json.loads(launcher(tmp_path, "explain", "-", "--json", stdin=log).stdout)["fault"] == "weights-damaged"
 
 
 def test_the_wheel_carries_profiles_and_locks(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ LAYERS = (
         "lifecycle", "carrying",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
+        "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction", "estimate",
         "wiring.openhands_profile", "wiring.openhands_toml",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
@@ -41,8 +42,8 @@ LAYERS = (
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
-        "engines_use", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve", "unwire",
-        "up", "up_result", "wires", "pull", "pack", "models_verify", "models_rm",
+        "engines_use", "explain", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve",
+        "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify", "models_rm",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip

@@ -52,6 +52,7 @@ class StubEngine:
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
     FAULTS: tuple[Fault, ...] = vllm.FAULTS
+    SIGNS: str = vllm.SIGNS
     DECIDED: frozenset[str] = vllm.DECIDED
     AWAKE_NOTE: str = vllm.AWAKE_NOTE
 

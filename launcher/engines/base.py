@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from launcher.architecture import Architecture
 from launcher.command import Command
@@ -40,11 +40,21 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A line of an engine's log that tells why it died. `pattern` is searched in it; `remedy` may use its groups: `{0}`."""
+    """A line of an engine's log that tells why it died.
 
+    `name` is for programs. `pattern` is searched in the line, `after` in those before it. `cause` and `remedy` may use the
+    pattern's groups (`{0}`), `remedy` also `{holders}`: who holds the GPU's memory. `retry`: "fits" where the first group is
+    the tokens of context that fit, "again" where the same start may go well a while later. With `stalls` the line is no fault
+    in itself: it tells something only as the last that an engine says.
+    """
+
+    name: str
     pattern: str
     cause: str
     remedy: str
+    after: str = ""
+    retry: Literal["", "fits", "again"] = ""
+    stalls: bool = False
 
 
 class Engine(Protocol):
@@ -89,6 +99,10 @@ class Engine(Protocol):
     @property
     def FAULTS(self) -> tuple[Fault, ...]:
         """Causes of death, the most telling first."""
+
+    @property
+    def SIGNS(self) -> str:
+        """A pattern that lines of its log show, and those of no other engine's."""
 
     @property
     def COMPUTE(self) -> tuple[int, int]:

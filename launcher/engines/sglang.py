@@ -8,8 +8,8 @@ from types import MappingProxyType
 from launcher import memory
 from launcher.architecture import Architecture
 from launcher.command import Command
-from launcher.engines import sglang_log, sglang_memory, vllm_layouts, yarn
-from launcher.engines.base import Budget, Fault, Site
+from launcher.engines import sglang_faults, sglang_log, sglang_memory, vllm_layouts, yarn
+from launcher.engines.base import Budget, Site
 from launcher.engines.sglang_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
@@ -55,6 +55,8 @@ CACHES: Mapping[str, str] = MappingProxyType(
 )
 # 503 until a first generation has worked (http_server.py, health_generate).
 READY_PATH = "/health"
+FAULTS = sglang_faults.FAULTS
+SIGNS = sglang_faults.SIGNS
 stages = sglang_memory.stages
 # The binaries of sglang-kernel 0.4.10 begin with Ampere, though the server itself asks for 7.5 alone (load_model_utils.py).
 COMPUTE = (8, 0)
@@ -308,67 +310,3 @@ def _draft_options(plan: Plan) -> list[str]:
         *("--speculative-algorithm", "EAGLE", "--speculative-num-steps", str(drafts.tokens)),
         *("--speculative-eagle-topk", "1", "--speculative-num-draft-tokens", str(drafts.tokens + 1)),
     ]
-
-
-# Compiled when a log is read: most verbs read none.
-# Read off starts that were made wrong on purpose, and off SGLang's own raise statements. `{0}` is the first group.
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        r"the KV pool holds (\d+) tokens, the context is \d+",
-        "the KV pool does not hold one sequence of this context",
-        "free memory, or start with --context {0}",
-    ),
-    Fault(
-        r"Loaded weights leave no GPU memory for the KV cache",
-        "no memory is left for the KV cache",
-        "free memory of the device, or take a smaller variant",
-    ),
-    Fault(
-        r"The memory capacity is unbalanced",
-        "another program holds memory of some of the GPUs",
-        "launcher gpus shows who holds it",
-    ),
-    Fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
-    Fault(
-        r"not enough memory: you tried to allocate|Cannot allocate memory",
-        "the machine has less free memory than the engine needs",
-        "free memory, or start with a smaller --context",
-    ),
-    Fault(
-        r"User-specified context_length \(\d+\) is greater than the derived context_length \((\d+)\)",
-        "the context is longer than the model's own",
-        "start with --context {0} or less",
-    ),
-    Fault(r"(?i)address already in use", "the port was taken while the engine started", "run the command again"),
-    Fault(
-        r"no kernel image is available|only supports sm75 and above",
-        "this build of the engine has no code for this GPU",
-        "a newer GPU, or another engine version",
-    ),
-    Fault(
-        r"driver.{0,40}too old|CUDA driver version is insufficient", "the NVIDIA driver is too old", "install a newer driver"
-    ),
-    Fault(
-        r"incomplete metadata, file not fully covered|HeaderTooLarge",
-        "a weights file is damaged or cut off",
-        "remove the weights and fetch them again",
-    ),
-    Fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
-    Fault(
-        r"argument --(tool-call|reasoning)-parser: invalid choice: '([^']+)'",
-        "the engine knows no {0} parser {1}",
-        "mend the parser in the profile",
-    ),
-    Fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
-    Fault(
-        r"Model architectures (\[.+?\]) are not supported",
-        "this version of the engine does not know the model ({0})",
-        "serve it with --engine vllm",
-    ),
-    Fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
-    Fault(
-        r"ModuleNotFoundError: No module named '?([\w.]+)",
-        "the engine's environment lacks {0}",
-        "remove the environment; the next start makes it anew",
-    ),
-)

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from launcher import recipe_options
 from launcher.architecture import Architecture
 from launcher.command import Command
-from launcher.engines import vllm_layouts, vllm_log, vllm_memory, yarn
-from launcher.engines.base import Budget, Fault, Site
+from launcher.engines import vllm_faults, vllm_layouts, vllm_log, vllm_memory, yarn
+from launcher.engines.base import Budget, Site
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
@@ -53,6 +53,8 @@ CACHES: Mapping[str, str] = MappingProxyType(
     }
 )
 READY_PATH = "/health"
+FAULTS = vllm_faults.FAULTS
+SIGNS = vllm_faults.SIGNS
 stages = vllm_memory.stages
 layout_fault = vllm_layouts.fault
 # PyTorch 2.13 for CUDA 13 begins with Turing: CUDA 13 has no compiler for what came before.
@@ -260,64 +262,3 @@ def _draft_options(plan: Plan) -> list[str]:
         return []
     told = {"method": drafts.method, "num_speculative_tokens": drafts.tokens}
     return ["--speculative-config", json.dumps(told, separators=(",", ":"))]
-
-
-# Compiled when a log is read: most verbs read none.
-# Read off starts that were made wrong on purpose, and off vLLM's own raise statements. `{0}` is the first group.
-FAULTS: tuple[Fault, ...] = (
-    Fault(
-        r"To serve at least one request with the model's max seq len.*estimated maximum model length is (\d+)",
-        "the KV cache does not hold one sequence of this context",
-        "start with --context {0}",
-    ),
-    Fault(
-        r"To serve at least one request",
-        "the KV cache does not hold one sequence of this context",
-        "start with a smaller --context",
-    ),
-    Fault(
-        r"No available memory for the cache blocks",
-        "no memory is left for the KV cache",
-        "free memory of the GPU, or take a smaller variant",
-    ),
-    Fault(
-        r"Free memory on device.*is less than desired",
-        "another program took the GPU's memory while the engine started",
-        "launcher gpus shows who holds it",
-    ),
-    Fault(
-        r"on kv cache allocation is less than requested",
-        "the machine has less free memory than the KV cache needs",
-        "free memory, or start with a smaller --context",
-    ),
-    Fault(r"CUDA out of memory|torch\.OutOfMemoryError", "the GPU ran out of memory", "launcher gpus shows who holds it"),
-    Fault(
-        r"User-specified max_model_len \((\d+)\) is greater",
-        "the context is longer than the model's own",
-        "start with a smaller --context",
-    ),
-    Fault(r"Address already in use", "the port was taken while the engine started", "run the command again"),
-    Fault(
-        r"no kernel image is available",
-        "this build of the engine has no code for this GPU",
-        "a newer GPU, or another engine version",
-    ),
-    Fault(
-        r"driver.{0,40}too old|CUDA driver version is insufficient", "the NVIDIA driver is too old", "install a newer driver"
-    ),
-    Fault(
-        r"incomplete metadata, file not fully covered|HeaderTooLarge",
-        "a weights file is damaged or cut off",
-        "remove the weights and fetch them again",
-    ),
-    Fault(r"Couldn't instantiate the backend tokenizer", "the model's tokenizer files are missing", "fetch the weights again"),
-    Fault(r"invalid tool call parser: (\S+)", "the engine knows no tool parser {0}", "mend tool_parser in the profile"),
-    Fault(r"[Rr]easoning parser '?(\S+?)'? not found", "the engine knows no reasoning parser {0}", "mend it in the profile"),
-    Fault(r"unrecognized arguments: (.+)", "this version of the engine does not know {0}", "mend args in the profile"),
-    Fault(r"JSONDecodeError", "a JSON file of the model is damaged", "fetch the weights again"),
-    Fault(
-        r"No module named '?([\w.]+)",
-        "the engine's environment lacks {0}",
-        "remove the environment; the next start makes it anew",
-    ),
-)

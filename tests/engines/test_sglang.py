@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from launcher import catalogue, planner
-from launcher.diagnosis import diagnose
 from launcher.engines import sglang, sglang_memory
 from launcher.engines.base import Site
 from launcher.engines.registry import ENGINES
@@ -234,68 +233,3 @@ def test_devices_are_named_by_what_cannot_move() -> None:
 def test_nothing_is_told_to_anybody() -> None:
     env = sglang.command(planned("smollm2-135m", machine(ram=16)), SITE).env
     assert (env["DO_NOT_TRACK"], env["HF_HUB_DISABLE_TELEMETRY"], env["HF_HUB_OFFLINE"]) == ("1", "1", "1")
-
-
-# Lines as SGLang 0.5.23 wrote them on a CPU, started wrongly on purpose; those of GPUs are its own raise statements.
-DEATHS = [
-    pytest.param(
-        "[2026-11-23 01:09:29] the KV pool holds 4096 tokens, the context is 8192",
-        "the KV pool does not hold one sequence of this context",
-        "free memory, or start with --context 4096",
-        id="a pool smaller than the context",
-    ),
-    pytest.param(
-        "ValueError: Warning: User-specified context_length (200000) is greater than the derived context_length (8192).",
-        "the context is longer than the model's own",
-        "start with --context 8192 or less",
-        id="a context beyond the model's",
-    ),
-    pytest.param(
-        (
-            "ValueError: Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static=0.0001. Raise "
-            "--mem-fraction-static above 0.013"
-        ),
-        "no memory is left for the KV cache",
-        "free memory of the device, or take a smaller variant",
-        id="no memory for KV cache at all",
-    ),
-    pytest.param(
-        "RuntimeError: The memory capacity is unbalanced. Some GPUs may be occupied by other processes. pre_model_load_",
-        "another program holds memory of some of the GPUs",
-        "launcher gpus shows who holds it",
-        id="a GPU taken meanwhile",
-    ),
-    pytest.param(
-        "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8556): address already in use",
-        "the port was taken while the engine started",
-        "run the command again",
-        id="the port taken",
-    ),
-    pytest.param(
-        "sglang serve: error: argument --tool-call-parser: invalid choice: 'nope' (choose from 'deepseekv3', 'hermes')",
-        "the engine knows no tool-call parser nope",
-        "mend the parser in the profile",
-        id="a parser unknown",
-    ),
-    pytest.param(
-        "sglang serve: error: unrecognized arguments: --no-such-flag",
-        "this version of the engine does not know --no-such-flag",
-        "mend args in the profile",
-        id="a flag unknown",
-    ),
-    pytest.param(
-        "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
-        "a weights file is damaged or cut off",
-        "remove the weights and fetch them again",
-        id="weights cut off",
-    ),
-]
-
-
-@pytest.mark.parametrize(("line", "cause", "remedy"), DEATHS)
-def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remedy: str) -> None:
-    last = "[2026-11-23 01:17:25] kill_process_tree called: parent_pid=1, include_parent=True, pid=1"
-    settings = "[2026-11-23 01:17:20] server_args={'api_key': '****', 'dtype': 'auto'}"
-    found = diagnose([settings, line, *["  frame"] * 40, last], sglang.FAULTS)
-    assert (found.cause, found.remedy) == (cause, remedy)
-    assert found.evidence == line.removeprefix("[2026-11-23 01:09:29] ")

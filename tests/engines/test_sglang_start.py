@@ -162,7 +162,7 @@ def test_an_address_that_is_taken_ends_the_server_at_once(python: Path) -> None:
         other.listen()
         done = start(python, "--device", "cuda", "--port", str(other.getsockname()[1]))
     assert done.returncode == 1
-    assert diagnose(done.stderr.splitlines(), sglang.FAULTS).cause == "the port was taken while the engine started"
+    assert diagnose(done.stderr.splitlines(), sglang.FAULTS).fault == "port"
 
 
 @pytest.mark.parametrize(

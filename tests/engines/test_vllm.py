@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from launcher import catalogue, planner
-from launcher.diagnosis import diagnose
 from launcher.engines import vllm
 from launcher.engines.base import Site
 from launcher.engines.registry import ENGINES
@@ -198,83 +197,3 @@ def test_a_full_card_has_a_budget_below_zero() -> None:
     budget = vllm.gpu_budget(PROFILES["smollm2-135m"].architecture, gpu, weights=1, tensor=1)
     assert budget.claim == 0
     assert budget.kv < 0
-
-
-# Lines as vLLM 0.32 wrote them on a CPU, started wrongly on purpose; the two of a GPU are its own raise statements.
-DEATHS = [
-    pytest.param(
-        (
-            "ValueError: To serve at least one request with the model's max seq len (200000), (4.29 GiB KV cache is needed, "
-            "which is larger than the available KV cache memory (1.0 GiB). Based on the available memory, "
-            "the estimated maximum model length is 46592."
-        ),
-        "the KV cache does not hold one sequence of this context",
-        "start with --context 46592",
-        id="the KV cache is too small for one sequence",
-    ),
-    pytest.param(
-        "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing.",
-        "no memory is left for the KV cache",
-        "free memory of the GPU, or take a smaller variant",
-        id="no memory for KV cache at all",
-    ),
-    pytest.param(
-        "ValueError: Available memory on node 0 (12.67/16.96 GiB) on kv cache allocation is less than requested memory for kv",
-        "the machine has less free memory than the KV cache needs",
-        "free memory, or start with a smaller --context",
-        id="more KV cache than memory",
-    ),
-    pytest.param(
-        "OSError: [Errno 98] Address already in use",
-        "the port was taken while the engine started",
-        "run the command again",
-        id="the port taken",
-    ),
-    pytest.param(
-        "KeyError: 'invalid tool call parser: nope (chose from {hermes,pythonic})'",
-        "the engine knows no tool parser nope",
-        "mend tool_parser in the profile",
-        id="a parser unknown",
-    ),
-    pytest.param(
-        "api_server.py: error: unrecognized arguments: --no-such-flag",
-        "this version of the engine does not know --no-such-flag",
-        "mend args in the profile",
-        id="a flag unknown",
-    ),
-    pytest.param(
-        "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
-        "a weights file is damaged or cut off",
-        "remove the weights and fetch them again",
-        id="weights cut off",
-    ),
-]
-LAST = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
-
-
-@pytest.mark.parametrize(("line", "cause", "remedy"), DEATHS)
-def test_a_death_is_explained_by_the_line_far_above(line: str, cause: str, remedy: str) -> None:
-    log = ["INFO starting", f"(EngineCore pid=7) ERROR 11-22 21:50:44 [core.py:1] {line}", *["  frame"] * 40, LAST]
-    found = diagnose(log, vllm.FAULTS)
-    assert (found.cause, found.remedy) == (cause, remedy)
-    assert found.evidence.startswith(line[:40])
-
-
-@pytest.mark.parametrize(
-    ("log", "cause", "evidence"),
-    [
-        pytest.param(
-            ["(Worker pid=3) ERROR 11-22 21:50:44 [x.py:9] ZeroDivisionError: no such thing", LAST],
-            "the engine stopped with an error",
-            "ZeroDivisionError: no such thing",
-            id="an error that nobody foresaw is shown as it is",
-        ),
-        pytest.param(
-            ["hello", "Segmentation fault"], "the engine ended without naming an error", "Segmentation fault", id="no error"
-        ),
-        pytest.param([], "the engine ended without naming an error", "", id="no log"),
-    ],
-)
-def test_an_unknown_death_shows_the_last_error(log: list[str], cause: str, evidence: str) -> None:
-    found = diagnose(log, vllm.FAULTS)
-    assert (found.cause, found.evidence) == (cause, evidence)
