@@ -96,13 +96,7 @@ def parser() -> "_Parser":
     engines = _verb(verbs, "engines", "the engines' environments, and what each is good for")
     _add_engines_verbs(engines)
     _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
-    clean = _verb(verbs, "clean", "what takes room on the disk; with a kind, free it")
-    clean.add_argument("kind", nargs="?", choices=(*KINDS, "all"), metavar="KIND", help=f"{', '.join(KINDS)} or all")
-    clean.add_argument("names", nargs="*", metavar="NAME", help="only these (what lies elsewhere goes only when it is named)")
-    clean.add_argument("--yes", action="store_true", help="free it without asking")
-    serve = _verb(verbs, "serve", "keep alive what is wanted, in the foreground (`up` starts this in the background)")
-    # What `up` starts: it ends when nothing is wanted any more.
-    serve.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    _add_clean(verbs)
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root
@@ -123,6 +117,16 @@ def _verb(verbs: Any, name: str, about: str, *, json: bool | str = False) -> arg
     )
     parser.add_argument("--json", action="store_true", default=json, help="print one JSON value on stdout")
     return parser
+
+
+def _add_clean(verbs: Any) -> None:
+    clean = _verb(verbs, "clean", "what takes room on the disk; with a kind, free it")
+    clean.add_argument("kind", nargs="?", choices=(*KINDS, "all"), metavar="KIND", help=f"{', '.join(KINDS)} or all")
+    clean.add_argument("names", nargs="*", metavar="NAME", help="only these (what lies elsewhere goes only when it is named)")
+    clean.add_argument("--yes", action="store_true", help="free it without asking")
+    serve = _verb(verbs, "serve", "keep alive what is wanted, in the foreground (`up` starts this in the background)")
+    # What `up` starts: it ends when nothing is wanted any more.
+    serve.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_pull(verbs: Any) -> None:
