@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from launcher import carrying
 from launcher.engines import vllm
 from tests.models_for_tests import tiny_folder
 
@@ -142,7 +143,7 @@ def test_a_choice_is_kept_and_given_back(tmp_path: Path) -> None:
     told = json.loads(launcher(tmp_path, "engines", "use", own, "--json").stdout)
     assert (told["name"], told["own"]) == (own, True)
     state = tmp_path / "home" / "state" / "engines.json"
-    assert json.loads(state.read_text()) == {"version": 1, "chosen": {}}
+    assert json.loads(state.read_text()) == {"version": carrying.VERSION, "chosen": {}}
     state.write_text("{")
     for words in (["engines"], ["plan"], ["engines", "use", own]):
         done = launcher(tmp_path, *words)
