@@ -200,7 +200,8 @@ def test_nothing_is_started_while_the_hosts_memory_would_not_hold_it(tmp_path: P
 # As vLLM 0.32 says it: tests/samples/vllm/kv-context.log.
 TOO_LONG = (
     "ValueError: To serve at least one request with the model's max seq len (8192), (0.18 GiB KV cache is needed, which is"
-    " larger than the available KV cache memory (0.11 GiB). Based on the available memory, the estimated maximum model length is 5000."
+    " larger than the available KV cache memory (0.11 GiB). Based on the available memory, the estimated maximum model length"
+    " is 5000."
 )
 
 
