@@ -44,8 +44,8 @@ LAYERS = (
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
-        "engines_use", "explain", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve",
-        "unwire", "up", "up_result", "wires",
+        "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
+        "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
@@ -71,16 +71,7 @@ EFFECTS = {
 }
 # Reading verbs answer at once: these are imported inside the function that needs them.
 HEAVY = {
-    "huggingface_hub",
-    "litellm",
-    "aiohttp",
-    "httpx",
-    "rich",
-    "tomlkit",
-    "platformdirs",
-    "pynvml",
-    "uv",
-    "prometheus_client",
+    *("huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv", "prometheus_client"),
 }
 
 

@@ -5,6 +5,7 @@ import concurrent.futures
 import itertools
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Seconds that `publish` waits for the loop: it is never that busy, so a longer wait would be a bug.
 _TAKEN = 30.0
+_GIVE_WAY = 0.0005
 
 
 class Gateway:
@@ -61,6 +63,8 @@ class Gateway:
         """Listen on these bound sockets, in the loop that this is called in."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        # Whoever else computes in this process gives way after so many seconds, not after Python's 5 ms.
+        sys.setswitchinterval(_GIVE_WAY)
         await self._pages.open()
         for each in sockets:
             self._servers.append(await self._loop.create_server(self._front, sock=each, ssl=tls, backlog=1024))
@@ -115,6 +119,11 @@ class Gateway:
     def usage(self) -> Usage:
         """What goes on now."""
         return self._board.usage()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of bodies that no engine has taken yet."""
+        return self._board.buffered
 
     def _switchboard(self) -> Switchboard:
         return self._board

@@ -117,7 +117,7 @@ def test_a_hundred_megabytes_are_refused_and_the_client_hears_it(announced: bool
             pushing = asyncio.create_task(push())
             assert await fate(client) == 413
             pushing.cancel()
-            assert here.gateway._board.buffered == 0  # noqa: SLF001 - what must not stay
+            assert here.gateway.buffered == 0
             await still_serves(here)
 
     run(main())
@@ -132,12 +132,12 @@ def test_all_bodies_together_are_bounded() -> None:
             answered = [asyncio.create_task(fate(client)) for client in clients]
             done, waiting = await asyncio.wait(answered, timeout=0.5)
             assert [task.result() for task in done] == [503, 503]
-            assert here.gateway._board.buffered <= 3_000_000  # noqa: SLF001 - what is bounded
+            assert here.gateway.buffered <= 3_000_000
             for task in waiting:
                 task.cancel()
             for client in clients:
                 client.leave()
-            await until(lambda: here.gateway._board.buffered == 0)  # noqa: SLF001
+            await until(lambda: here.gateway.buffered == 0)
 
     run(main())
 
@@ -236,7 +236,7 @@ def test_requests_with_faults_anywhere_never_stop_the_gateway() -> None:
             assert {200, 400} <= statuses
             await still_serves(here)
             await until(lambda: here.gateway.usage().connections <= 1)
-            assert here.gateway._board.buffered == 0  # noqa: SLF001 - what must not stay
+            assert here.gateway.buffered == 0
 
     run(main())
 
