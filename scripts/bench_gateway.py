@@ -3,9 +3,9 @@
 
 An engine that answers at once and clients that ask as fast as they are answered are C (scripts/bench_gateway.c), so that they
 take as little of the machine as can be. Peers are in environments of their own under DIR: `vllm-router`, `sglang-router`,
-`litellm` (made with `--make-peers`, by pip); those that are not there are left out. Rounds go through all of them in turn, so that
-a slow moment of the machine hits all. `--json`: a list of {name, clients, body, stream, rps, p50_ms, p99_ms, chunks_per_s, rss_mb,
-cpu_us}; the last is processor time per answer, of all threads, which a busy machine changes least.
+`litellm` (made with `--make-peers`, by pip); those that are not there are left out. Rounds go through all of them in turn, so
+that a slow moment of the machine hits all. `--json`: a list of {name, clients, body, stream, rps, p50_ms, p99_ms, chunks_per_s,
+rss_mb, cpu_us}; the last is processor time an answer, of all threads, which a busy machine changes least.
 """
 
 import argparse
@@ -236,9 +236,16 @@ def measured(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The same for people."""
-    lines = [
-        f"{'':<34}{'clients':>8}{'body':>8}{'stream':>7}{'rps':>10}{'p50 ms':>10}{'p99 ms':>10}{'chunks/s':>10}{'MB':>7}{'cpu us':>8}"
-    ]
+    words = (
+        f"{'':<34}",
+        f"{'clients':>8}",
+        f"{'body':>8}",
+        f"{'stream':>7}",
+        f"{'rps':>10}",
+        f"{'p50 ms':>10}",
+        f"{'p99 ms':>10}",
+    )
+    lines = ["".join(words) + f"{'chunks/s':>10}{'MB':>7}{'cpu us':>8}"]
     lines += [
         f"{row['name']:<34}{row['clients']:>8}{row['body'] // 1000:>5} KB{'yes' if row['stream'] else 'no':>7}"
         f"{row['rps']:>10.1f}{row['p50_ms']:>10.3f}{row['p99_ms']:>10.2f}{row['chunks_per_s']:>10.0f}{row['rss_mb']:>7.0f}"

@@ -38,43 +38,54 @@ class Client(Protocol):
 
 
 class Exchange:
-    """A request on its way. The first block of fields is filled while its head and body come."""
+    """A request on its way."""
 
-    __slots__ = (
-        *("body", "chunked", "count", "forwarded", "headers", "method", "repeated", "size", "url", "version"),
-        *("client", "key", "last", "number", "refusal", "started", "way"),
-        *("board", "faulted", "link", "model", "pool", "served", "stream", "task"),
-        *("answered", "begun", "mode", "opened", "over", "retried", "sent_at", "sse", "status", "tries", "waiting", "waits"),
-        *("asked_tokens", "answered_tokens", "collected", "decoder", "events", "first_at", "last_at", "sent"),
-    )
+    # The start of every field stands once, here: a request sets only what it has.
+    url = b""
+    method = b""
+    version = "1.1"
+    size = 0
+    chunked = False
+    # No request follows on this connection.
+    last = False
+    way: Way | None = None
+    key = ""
+    refusal: Refusal | None = None
+    # Where it goes.
+    model = ""
+    stream = False
+    served: Served | None = None
+    pool: Pool | None = None
+    link: Link | None = None
+    task: asyncio.Task[None] | None = None
+    waiting = False
+    faulted = 0.0
+    tries = 0
+    retried = False
+    # What became of it.
+    status = 0
+    answered = False
+    opened = False
+    over = False
+    sse = False
+    mode = 0
+    sent = 0
+    events = 0
+    asked_tokens = 0
+    answered_tokens = 0
+    sent_at = 0.0
+    first_at = 0.0
+    last_at = 0.0
+    collected = b""
+    decoder: "_Plain | None" = None
 
     def __init__(self, client: Client, board: Switchboard, number: int) -> None:
         self.client = client
         self.board = board
         self.number = number
         self.started = self.waits = time.monotonic()
-        self.headers: dict[bytes, bytes] = {}
         self.forwarded: list[bytes] = []
         self.body: list[bytes] = []
-        self.url = self.method = b""
-        self.version = "1.1"
-        self.size = self.count = 0
-        self.chunked = self.repeated = False
-        # No request follows on this connection.
-        self.last = False
-        self.way: Way | None = None
-        self.key = self.model = ""
-        self.refusal: Refusal | None = None
-        self.served: Served | None = None
-        self.pool: Pool | None = None
-        self.link: Link | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.stream = self.waiting = self.opened = self.begun = self.over = self.retried = self.sse = False
-        self.faulted = self.first_at = self.last_at = self.sent_at = 0.0
-        self.tries = self.status = self.mode = self.sent = self.events = self.asked_tokens = self.answered_tokens = 0
-        self.answered = False
-        self.collected = b""
-        self.decoder: _Plain | None = None
 
     @property
     def identity(self) -> bytes:
@@ -212,12 +223,10 @@ class Exchange:
         if self.mode == _RAW and body:
             self._count(body)
             parts.append(body)
-        self.begun = True
         self.client.write(b"".join(parts))
 
     def _choose_when_opened(self, length: int) -> None:
         """The client has its 200 already: what comes now is put into its stream."""
-        self.begun = True
         if self.status != 200 or not self.sse:  # noqa: PLR2004 - the status
             self.mode = _COLLECTED
         elif self.version == "1.0":

@@ -42,7 +42,7 @@ class Front(asyncio.Protocol):
             "_count",
             "_deaf",
             "_fronts",
-            "_head_bytes",
+            "_headers",
             "_head_size",
             "_incoming",
             "_limits",
@@ -61,7 +61,8 @@ class Front(asyncio.Protocol):
         self._incoming: Exchange | None = None
         self._at_work: Exchange | None = None
         self._queue: deque[Exchange] = deque()
-        self._head_size = self._head_bytes = self._raw = 0
+        self._head_size = self._raw = 0
+        self._headers: list[tuple[bytes, bytes]] = []
         # When the last thing began that may not take for ever: a pause between requests, a head, a body, a slow reader's pause.
         self._since = time.monotonic()
         self._paused_at = 0.0
@@ -131,38 +132,41 @@ class Front(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._incoming = Exchange(self, self._board, self._count())
         self._since = self._incoming.started
-        self._raw = self._head_bytes = 0
+        self._raw = 0
+        self._headers = []
 
     def on_url(self, url: bytes) -> None:
         if self._incoming is not None:
             self._incoming.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        incoming = self._incoming
-        if incoming is None or incoming.method:
-            return  # a trailer, or one after a refusal
-        incoming.count += 1
-        self._head_bytes += len(name) + len(value)
-        lower = name.lower()
-        if lower in _DECIDING:
-            if lower in incoming.headers:
-                incoming.repeated = True
-            incoming.headers[lower] = value
-        elif lower in _FORWARDED:
-            incoming.forwarded.append(b"%b: %b\r\n" % (lower, value))
+        # Looked at when all are there: one loop is quicker than a dozen calls. Trailers come here too, and are never looked at.
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        incoming = self._incoming
+        incoming, raw = self._incoming, self._headers
+        self._headers = []
         if incoming is None or self._deaf:
             return
-        parser, headers, limits = self._parser, incoming.headers, self._limits
-        self._head_size = 0
+        parser, limits = self._parser, self._limits
         incoming.method = parser.get_method()
         incoming.version = parser.get_http_version()
         incoming.last = not parser.should_keep_alive() or incoming.version != "1.1"
-        if incoming.count > limits.headers or self._head_bytes + len(incoming.url) > limits.head:
+        # What was read at once may be a small head and a large body.
+        large = self._head_size > limits.head and len(incoming.url) + sum(len(n) + len(v) for n, v in raw) > limits.head
+        self._head_size = 0
+        if large or len(raw) > limits.headers:
             self._refuse(_HEAD_TOO_LARGE)
             return
+        headers: dict[bytes, bytes] = {}
+        repeated = False
+        for name, value in raw:
+            lower = name.lower()
+            if lower in _DECIDING:
+                repeated = repeated or lower in headers
+                headers[lower] = value
+            elif lower in _FORWARDED:
+                incoming.forwarded.append(b"%b: %b\r\n" % (lower, value))
         path = incoming.url.partition(b"?")[0]
         length = int(headers.get(b"content-length", b"-1"))
         incoming.chunked = b"transfer-encoding" in headers
@@ -179,7 +183,7 @@ class Front(asyncio.Protocol):
                 encoding=headers.get(b"content-encoding", b""),
                 expect=headers.get(b"expect", b""),
                 upgrade=parser.should_upgrade(),
-                repeated=incoming.repeated,
+                repeated=repeated,
                 version=incoming.version,
                 here=path != b"/metrics" or self._here(),
             ),
