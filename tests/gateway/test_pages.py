@@ -1,6 +1,7 @@
 """What the gateway answers itself, through its own door."""
 
 import asyncio
+import re
 import ssl
 import subprocess
 from dataclasses import replace
@@ -18,6 +19,7 @@ from launcher.gateway.metrics import Reading
 from launcher.gateway.table import Route
 from tests.gateway.world import KEY, QUICK, place, request, run, until
 
+ROOT = Path(__file__).parent.parent.parent
 GPU = Reading(0, "GPU-1", "NVIDIA H100", used=3, total=80, utilisation=97.0, temperature=61.0, power=None)
 
 
@@ -185,3 +187,18 @@ def test_files_that_are_no_pair_are_a_known_fault(pair: tuple[Path, Path], tmp_p
     ):
         with pytest.raises(LauncherError, match=said):
             tls.context(*files)
+
+
+def test_the_dashboard_asks_for_what_the_gateway_tells() -> None:
+    asked = set(re.findall(r"launcher_[a-z_]+", (ROOT / "docs" / "grafana.json").read_text()))
+    told: set[str] = set()
+
+    async def main() -> None:
+        async with place(gpus=lambda: [replace(GPU, power=300.0)]) as here:
+            await here.ask()
+            text = (await here.get("/metrics")).body.decode()
+            told.update(sample.name for family in text_string_to_metric_families(text) for sample in family.samples)
+
+    run(main())
+    assert len(asked) > 10
+    assert asked <= told
