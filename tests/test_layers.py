@@ -15,6 +15,7 @@ LAYERS = (
         "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared",
         "starts", "phases", "watch",
+        "gateway.table", "gateway.limits", "gateway.paths",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
@@ -25,6 +26,7 @@ LAYERS = (
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction", "estimate",
         "wiring.openhands_profile", "wiring.openhands_toml",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
+        "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
@@ -33,6 +35,8 @@ LAYERS = (
         "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes", "background",
+        "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
+        "gateway.pages", "gateway.switchboard", "gateway.tls",
     }),
     ("work", {
         "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",
@@ -40,8 +44,8 @@ LAYERS = (
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
-        "engines_use", "explain", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve",
-        "unwire", "up", "up_result", "wires",
+        "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
+        "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
@@ -66,7 +70,9 @@ EFFECTS = {
     "litellm",
 }
 # Reading verbs answer at once: these are imported inside the function that needs them.
-HEAVY = {"huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv"}
+HEAVY = {
+    *("huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv", "prometheus_client"),
+}
 
 
 def module_of(path: Path) -> str:
