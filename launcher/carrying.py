@@ -36,6 +36,7 @@ def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
         "share": None,
         "left": None,
         "members": [],
+        "shared": [],
         "answer": "",
         "seconds": 0.0,
         "shrunk": None,

@@ -320,6 +320,27 @@ def _engines_check(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _keys(typed: argparse.Namespace) -> int:
+    from launcher.commands import keys
+
+    home, _user, _cwd = _folders()
+    return _show(keys.run(home), as_json=typed.json)
+
+
+def _keys_add(typed: argparse.Namespace) -> int:
+    from launcher.commands import keys_add
+
+    home, _user, _cwd = _folders()
+    return _show(keys_add.run(home.make(), typed.name, show=typed.show or sys.stdout.isatty()), as_json=typed.json)
+
+
+def _keys_remove(typed: argparse.Namespace) -> int:
+    from launcher.commands import keys_remove
+
+    home, _user, _cwd = _folders()
+    return _show(keys_remove.run(home, typed.name), as_json=typed.json)
+
+
 def _chat(typed: argparse.Namespace) -> int:
     from launcher.commands import chat
 
@@ -420,6 +441,9 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "engines use": _engines_use,
         "engines add": _engines_add,
         "engines check": _engines_check,
+        "keys": _keys,
+        "keys add": _keys_add,
+        "keys remove": _keys_remove,
         "doctor": _doctor,
         "clean": _clean,
         "wires": _wires,

@@ -56,6 +56,11 @@ class Home:
         return self.root / "keys" / "agent.key"
 
     @property
+    def named_keys(self) -> Path:
+        """The other keys that the gateway takes: NAME.key each, mode 0600."""
+        return self.root / "keys" / "named"
+
+    @property
     def state(self) -> Path:
         return self.root / "state"
 

@@ -1,16 +1,69 @@
 """The keys that servers ask for: made once, each in a file that only its user can read."""
 
+import hashlib
 import os
 import re
 import secrets
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.errors import LauncherError
+from launcher.home import Home
 
 _PREFIX = "sk-local-"
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+# What the key is called that `launcher up` makes and gives to agents.
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedKey:
+    """A key that the gateway takes, and what it is called in its log."""
+
+    name: str
+    text: str = field(repr=False)
+    path: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells keys apart and opens nothing."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+def listed(home: Home) -> tuple[NamedKey, ...]:
+    """All keys that are taken, the default one first; raises LauncherError if one cannot be read or holds no key."""
+    paths = [(DEFAULT, home.key), *((path.stem, path) for path in sorted(home.named_keys.glob("*.key")))]
+    found = [(name, read(path), path) for name, path in paths]
+    return tuple(NamedKey(name, text, path) for name, text, path in found if text is not None)
+
+
+def add(home: Home, name: str) -> NamedKey:
+    """A new key of that name; raises LauncherError if there is one, or it cannot be kept."""
+    if not _NAME.fullmatch(name):
+        hint = "small letters, digits, dots, dashes and underscores, 32 at most"
+        raise LauncherError(f"{name!r} is no name for a key", hint=hint)
+    path = home.named_keys / f"{name}.key"
+    if name == DEFAULT or path.exists():
+        raise LauncherError(f"there is a key {name} already", hint=f"`launcher keys remove {name}`, or another name")
+    return NamedKey(name, ensure(path), path)
+
+
+def remove(home: Home, name: str) -> NamedKey:
+    """Take a key away; raises LauncherError if there is none of that name, or it is the one that agents were given."""
+    if name == DEFAULT:
+        hint = f"remove {home.key}: the next `launcher up` makes a new one and tells the agents"
+        raise LauncherError("the default key is the one that agents were given", hint=hint)
+    found = next((key for key in listed(home) if key.name == name), None)
+    if found is None:
+        raise LauncherError(f"there is no key {name!r}", hint="`launcher keys` lists them")
+    try:
+        found.path.unlink()
+    except OSError as error:
+        raise LauncherError(f"cannot remove {found.path}: {error.strerror}") from None
+    return found
 
 
 def ensure(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The steps between a plan at a site and a proven server: each is one act, so that whoever is killed between two can go on."""
 
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -8,13 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher import ports, probe, processes
+from launcher import disk, ports, probe, processes
 from launcher.command import Command
-from launcher.diagnosis import diagnose
+from launcher.diagnosis import Circumstances, Diagnosis, diagnose
 from launcher.endpoint import Endpoint, base_url
 from launcher.engines.base import Engine, Site
 from launcher.errors import LauncherError
-from launcher.gpu import Inventory, holders, named
+from launcher.gpu import GIB, Inventory, holders, named
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.probe import Proof
@@ -28,6 +29,10 @@ PORT_BACK = 5.0
 # How long the driver may take to give a stopped engine's memory back (seconds), and what is noise in it (bytes).
 MEMORY_BACK = 60.0
 MEMORY_NOISE = 256 << 20
+# Below these the host's memory (a share of it) and its disk (bytes) are said to run out: an engine's log and its compiled
+# kernels take tens of megabytes, and the kernel kills for memory when about nothing is left.
+LITTLE_MEMORY = 0.03
+LITTLE_DISK = 200 * disk.MB
 _LOOK = 0.1
 
 
@@ -139,6 +144,9 @@ def end(world: World, server: Server) -> str:
     pids = world.runner.processes(server.handle)
     expected = _free_without(world, server, pids) if pids and server.gpus else {}
     world.runner.stop(server.handle, grace=GRACE)
+    # The runner takes down what its processes had mapped when it came; of one that was dead by then, only the record tells.
+    for path in processes.left_behind(frozenset(server.shared), uid=os.geteuid()):
+        path.unlink(missing_ok=True)
     port = urlsplit(server.base_url).port
     deadline = time.monotonic() + PORT_BACK
     while port and not ports.is_free(port) and time.monotonic() < deadline:
@@ -175,14 +183,31 @@ def _short(inventory: Inventory, expected: dict[int, int]) -> list[int]:
     return [gpu.index for gpu in inventory.gpus if gpu.free < expected.get(gpu.index, 0) - MEMORY_NOISE]
 
 
-def why_it_died(server: Server, engine: Engine) -> tuple[str, str]:
-    """The cause in one line, and what to do, from the log of a server that ended by itself."""
+def why_it_died(server: Server, engine: Engine, beside: Circumstances | None = None) -> tuple[str, str, Diagnosis]:
+    """The cause in one line, what to do, and both as a value; from the log of a server that ended by itself or was given up."""
     text = server.log.read_text(errors="replace") if server.log.exists() else ""
-    found = diagnose(text.splitlines(), engine.FAULTS)
+    found = diagnose(text.splitlines(), engine.FAULTS, beside)
     evidence = f" ({found.evidence})" if found.evidence else ""
     remedy = f"{found.remedy}; the whole log: {server.log}" if found.remedy else f"the whole log: {server.log}"
-    what = "ended" if server.state == "ready" else "did not start"
-    return f"{engine.NAME} {what}: {found.cause}{evidence}", remedy
+    what = "ended" if server.answer else "did not start"
+    return f"{engine.NAME} {what}: {found.cause}{evidence}", remedy, found
+
+
+def host_warning(world: World) -> str:
+    """What of the host runs out, "" if nothing does."""
+    ram, free = world.inventory().ram, disk.free_bytes(world.home.root)
+    if ram.available < ram.total * LITTLE_MEMORY:
+        return f"only {ram.available / GIB:.1f} of {ram.total / GIB:.1f} GiB of the host's memory can be had"
+    if free < LITTLE_DISK:
+        return f"only {disk.gigabytes(free)} of disk are free in {world.home.root}"
+    return ""
+
+
+def refuse_full_disk(home: Home) -> None:
+    """Raise LauncherError where not even a log would fit: an engine would die of it, and tell of something else."""
+    if (free := disk.free_bytes(home.root)) < LITTLE_DISK:
+        message = f"only {disk.gigabytes(free)} of disk are free in {home.root}: nothing is started"
+        raise LauncherError(message, hint="`launcher clean` shows what can be freed")
 
 
 def _rotate(log: Path) -> None:

@@ -27,6 +27,8 @@ class Policy:
     # Large models are read from disk for many minutes; an engine that says nothing at all for so long is stuck.
     silence: float = 900.0
     idle: float = 20.0
+    # How often the host's memory and disk are looked at.
+    host: float = 30.0
     patience: float = 30.0
 
     def delay(self, restarts: int) -> float:
@@ -131,9 +133,14 @@ def ended(server: Server, *, now: float) -> Server:
     return replace(gone, state="stopped", detail="", hint="", notes=(), since=now)
 
 
-def proven(server: Server, *, now: float, answer: str, seconds: float, members: tuple[tuple[int, float], ...]) -> Server:
+def shrunk(server: Server, *, now: float, context: int, why: str) -> Server:
+    """Its record when it is to be started at once with less context, which the engine itself said would fit."""
+    told = f"{context:,} tokens of context instead of {server.context:,}: {why}"
+    gone = replace(server, handle=None, members=(), phase="", share=None, left=None, detail="", hint="", since=now)
+    return replace(gone, state="waiting", again=now, shrunk=context, notes=(*server.notes, told))
+
+
+def proven(server: Server, *, now: float, answer: str, seconds: float) -> Server:
     """Its record once it has answered."""
-    told = replace(
-        server, state="ready", since=now, phase="", share=None, left=None, members=members, answer=answer, seconds=seconds
-    )
+    told = replace(server, state="ready", since=now, phase="", share=None, left=None, answer=answer, seconds=seconds)
     return replace(told, detail="", hint="")

@@ -18,6 +18,7 @@ SERVER_ID = "LAUNCHER_SERVER_ID"
 SAME_START = 2.0
 
 _PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD, linux/sched.h
 _SHARED = Path("/dev/shm")  # noqa: S108 - not for files of ours: to find those of engines
 _SHARED_MAP = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +/dev/shm/", re.MULTILINE)
@@ -125,6 +126,19 @@ def left_behind(inodes: frozenset[int], *, uid: int) -> tuple[Path, ...]:
     named = [entry for entry in _SHARED.iterdir() if _MADE_BY_ENGINES.match(entry.name)]
     found = [(entry, entry.stat()) for entry in named if entry.is_file()]
     return tuple(entry for entry, stat in found if stat.st_ino in inodes - used and stat.st_uid == uid)
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory: in our control group where that is counted, else of all.
+
+    cgroup-v2.rst (memory.events) and the kernel's own counter since it was booted.
+    """
+    group = _read(_PROC / "self" / "cgroup").decode(errors="replace").partition("::")[2].strip().lstrip("/")
+    for counted in (_CGROUPS / group / "memory.events", _PROC / "vmstat"):
+        rows = dict(row.split()[:2] for row in _read(counted).splitlines() if row.startswith(b"oom_kill "))
+        if rows:
+            return int(rows[b"oom_kill"])
+    return 0
 
 
 def leads(seen: Seen, handle: Handle) -> bool:

@@ -68,8 +68,8 @@ class Server:
     `gpus`, in bytes: a driver does not always tell it. `ask` is the wish that it was started for. `restarts` counts its
     failures in a row, `again` is when it is started next, in seconds since the epoch. `phase` is where its start is, `share`
     (0 to 1) how much of that is done, `left` what the start may still take, in seconds. `members` are its processes when it was
-    proven: pid and start time. `answer` and `seconds` are its proof, `shrunk` the context that it was given in place of the
-    planned one, `notes` what is to be told.
+    proven: pid and start time; `shared` the inodes of their shared memory. `answer` and `seconds` are its proof, `shrunk` the
+    context that it was given in place of the planned one, `notes` what is to be told.
     """
 
     spec: ServerSpec
@@ -96,6 +96,7 @@ class Server:
     share: float | None = None
     left: float | None = None
     members: tuple[tuple[int, float], ...] = ()
+    shared: tuple[int, ...] = ()
     answer: str = ""
     seconds: float = 0.0
     shrunk: int | None = None

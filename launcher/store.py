@@ -155,6 +155,7 @@ def _server(path: Path) -> Server:
             share=plain["share"],
             left=plain["left"],
             members=tuple((pid, started) for pid, started in plain["members"]),
+            shared=tuple(plain["shared"]),
             answer=plain["answer"],
             seconds=plain["seconds"],
             shrunk=plain["shrunk"],

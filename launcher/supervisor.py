@@ -3,6 +3,7 @@
 Level-triggered: all that it knows is on the disk or can be seen, so that one that is killed and started again goes on.
 """
 
+import signal
 import threading
 import time
 import traceback
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import keys, lifecycle, measuring, ports, probe, processes, store
+from launcher.diagnosis import Circumstances
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
 from launcher.estimate import Past, estimate
@@ -21,8 +23,10 @@ from launcher.launching import (
     begin,
     end,
     endpoint,
+    host_warning,
     members,
     proof,
+    refuse_full_disk,
     wait_for_port,
     why_it_died,
 )
@@ -51,6 +55,7 @@ class Supervisor:
         self._acts: dict[str, _Act] = {}
         self._watched: dict[str, _Watched] = {}
         self._lock = threading.Lock()
+        self._host_seen = 0.0
 
     def run(self, ended: Callable[[], bool], *, stay: bool = False) -> None:
         """Go on until `ended` says so, or, unless it is to `stay`, until nothing is wanted and nothing runs."""
@@ -89,10 +94,21 @@ class Supervisor:
         wishes = {want.name: want for want in wanted}
         with self._lock:
             self._acts = {name: act for name, act in self._acts.items() if act.thread.is_alive()}
+        self._look_at_the_host()
         names = {*wishes, *self._servers} - set(unreadable)
         # What runs first: a start must see what others are about to end.
         for name in sorted(names, key=lambda name: (not self._runs(name), name)):
             self._step(name, self._servers.get(name), wishes.get(name))
+
+    def _look_at_the_host(self) -> None:
+        """What works is told of a host that runs out of memory or disk: before the kernel or a write ends it."""
+        if time.monotonic() - self._host_seen < self._policy.host or self._at_rest():
+            return
+        self._host_seen = time.monotonic()
+        told = host_warning(self.world)
+        for server in list(self._servers.values()):
+            if server.state == "ready" and server.detail != told and server.name not in self._acts:
+                self._record(replace(server, detail=told))
 
     # -- one server --
 
@@ -218,6 +234,7 @@ class Supervisor:
 
     def _launch(self, want: Wanted, before: Server) -> Launch:
         spec = replace(want.planned, context=before.shrunk or want.planned.context)
+        refuse_full_disk(self.world.home)
         plan = plan_now(self.world, spec, None)
         ready = want.prepared if want.prepared.whole else self.world.prepare(plan, Silent())
         key = keys.ensure(self.world.home.key)
@@ -243,8 +260,7 @@ class Supervisor:
         except LauncherError as fault:
             self._doubt(server, watched, fault)
             return
-        found = members(self.world.runner, server.handle) if server.handle else ()
-        ready = lifecycle.proven(server, now=time.time(), answer=answer.text, seconds=answer.seconds, members=found)
+        ready = self._with_members(lifecycle.proven(server, now=time.time(), answer=answer.text, seconds=answer.seconds))
         if watched.launch:
             ready = replace(ready, notes=(*ready.notes, *measuring.note(self.world, watched.launch, ready, watched.start)))
         self._record(ready)
@@ -260,8 +276,14 @@ class Supervisor:
             self._doubt(server, watched, fault)
             return
         watched.worked = time.time()
-        if server.handle:
-            self._record(replace(server, members=members(self.world.runner, server.handle)))
+        now = self._with_members(server)
+        if now != server:
+            self._record(now)
+
+    def _with_members(self, server: Server) -> Server:
+        """Its record with the processes that it has now, and the shared memory that would stay if all of them were killed."""
+        found = members(self.world.runner, server.handle) if server.handle else ()
+        return replace(server, members=found, shared=tuple(sorted(processes.shared_memory(pid for pid, _ in found))))
 
     def _doubt(self, server: Server, watched: "_Watched", fault: LauncherError) -> None:
         """A server that does not answer: if it just died, its log tells more."""
@@ -271,15 +293,34 @@ class Supervisor:
 
     def _recover(self, server: Server, why: str) -> None:
         watched = self._watch(server)
-        detail, hint = why, f"its log: {server.log}"
-        if server.handle and not watched.fault and not self.world.runner.alive(server.handle):
-            detail, hint = why_it_died(server, self.world.engines[server.engine])
+        detail, hint, retry = why, f"its log: {server.log}", None
+        if not watched.fault and server.state in {"starting", "ready"}:
+            detail, hint, found = why_it_died(server, self.world.engines[server.engine], self._circumstances(server, watched))
+            retry = found.retry
         if not self._ended(server):
             return
         if server.state == "starting" and watched.launch:
             told = measuring.unlearn(self.world, watched.launch)
             server = replace(server, notes=(*server.notes, *told))
-        self._fail(server, detail, hint)
+        if retry and retry.context and retry.context < server.context and server.state == "starting" and not server.shrunk:
+            self._say(f"{server.name}: {detail}; it is started with {retry.context:,} tokens of context")
+            self._record(lifecycle.shrunk(server, now=time.time(), context=retry.context, why=found.cause))
+        else:
+            self._fail(server, detail, hint)
+
+    def _circumstances(self, server: Server, watched: "_Watched") -> Circumstances:
+        """What was seen of its end beside its log."""
+        code = self.world.runner.exit_code(server.handle) if server.handle else None
+        alive = server.handle is not None and self.world.runner.alive(server.handle)
+        pids = set(self.world.runner.processes(server.handle)) if server.handle else set()
+        others = (each for gpu in self.world.inventory().gpus if gpu.index in server.gpus for each in gpu.processes)
+        return Circumstances(
+            exit_code=code,
+            oom_kills=processes.oom_kills() - watched.oom_kills if code == -signal.SIGKILL else 0,
+            silence=time.monotonic() - watched.last_word if alive else None,
+            phase=server.phase,
+            holders=tuple(each for each in others if each.pid not in pids),
+        )
 
     def _end(self, server: Server) -> None:
         if self._ended(server):
@@ -346,6 +387,7 @@ class _Watched:
     written: float = 0.0
     last_word: float = field(default_factory=time.monotonic)
     worked: float = 0.0
+    oom_kills: int = field(default_factory=processes.oom_kills)
     asked: float = 0.0
     healthy: bool = False
     fault: str = ""

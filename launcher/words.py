@@ -95,6 +95,7 @@ def parser() -> "_Parser":
     _add_models_verbs(models)
     engines = _verb(verbs, "engines", "the engines' environments, and what each is good for")
     _add_engines_verbs(engines)
+    _add_keys_verbs(_verb(verbs, "keys", "the keys that clients may send, by name"))
     _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
     _add_clean(verbs)
     _verb(verbs, "wires", "which agents were told about the model")
@@ -204,6 +205,18 @@ def _add_log(explain: argparse.ArgumentParser) -> None:
         "log", nargs="?", metavar="FILE|NAME", help="a log of any vLLM or SGLang, - for stdin, or a model that was started here"
     )
     explain.add_argument("--engine", type=_engine, metavar="NAME", help="who wrote it (default: guessed from its lines)")
+
+
+def _add_keys_verbs(keys: argparse.ArgumentParser) -> None:
+    verbs = keys.add_subparsers(metavar="VERB")
+    _verb(verbs, "list", "the keys there are", json=argparse.SUPPRESS).set_defaults(verb="keys")
+    add = _verb(verbs, "add", "make a key for somebody else, who can then be told apart and shut out", json=argparse.SUPPRESS)
+    add.set_defaults(verb="keys add")
+    add.add_argument("name", metavar="NAME", help="what to call it, here and in the log")
+    add.add_argument("--show", action="store_true", help="print the key, where stdout is no terminal too")
+    remove = _verb(verbs, "remove", "take a key away", json=argparse.SUPPRESS)
+    remove.set_defaults(verb="keys remove")
+    remove.add_argument("name", metavar="NAME", help="a key that `launcher keys` lists")
 
 
 def _add_offline(parser: argparse.ArgumentParser) -> None:

@@ -580,7 +580,7 @@ def launched(what: Launch, phases: "Phases") -> Proven:
 
 def _refuse_dead(server: Server, handle: Handle, engine: Engine) -> None:
     if not local.alive(handle):
-        cause, hint = launching.why_it_died(server, engine)
+        cause, hint, _ = launching.why_it_died(server, engine)
         raise LauncherError(cause, hint=hint)
 
 

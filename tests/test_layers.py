@@ -15,6 +15,7 @@ LAYERS = (
         "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared", "weight_files", "packed",
         "starts", "phases", "watch",
+        "gateway.table", "gateway.limits", "gateway.paths",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
@@ -26,6 +27,7 @@ LAYERS = (
         "wiring.openhands_profile", "wiring.openhands_toml",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
+        "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
     }),
     ("registries", {"engines.registry", "wiring.registry"}),
     ("doors", {
@@ -35,6 +37,8 @@ LAYERS = (
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes", "background",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
+        "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
+        "gateway.pages", "gateway.switchboard", "gateway.tls",
     }),
     ("work", {
         "world", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch", "beside",
@@ -42,8 +46,9 @@ LAYERS = (
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
-        "engines_use", "explain", "gpus", "logs", "models", "models_add", "models_check", "models_show", "plan", "ps", "serve",
-        "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify", "models_rm",
+        "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
+        "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
+        "models_rm",
     )}),
     ("surface", {"screen", "words", "cli", "__main__"}),
 )  # fmt: skip
@@ -68,7 +73,9 @@ EFFECTS = {
     "litellm",
 }
 # Reading verbs answer at once: these are imported inside the function that needs them.
-HEAVY = {"huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv"}
+HEAVY = {
+    *("huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv", "prometheus_client"),
+}
 
 
 def module_of(path: Path) -> str:

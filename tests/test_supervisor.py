@@ -12,17 +12,20 @@ from pathlib import Path
 import pytest
 
 from launcher import ports, processes, store
+from launcher.command import Command
 from launcher.commands import down, ps, up
 from launcher.commands.up import UpRequest
+from launcher.engines.base import Site
 from launcher.errors import LauncherError
 from launcher.gpu import GIB, GpuProcess, Inventory
 from launcher.launching import end
+from launcher.plan import Plan
 from launcher.runners import local
 from launcher.server import Server, ServerSpec, Wanted
 from launcher.supervisor import Supervisor
 from launcher.world import World
 from tests.machines_for_tests import machine
-from tests.world import POLICY, StubEngine, little_world
+from tests.world import POLICY, StubEngine, ended, little_world
 
 CORES = ("--children", "1", "--workers", "1")
 
@@ -194,6 +197,69 @@ def test_nothing_is_started_while_the_hosts_memory_would_not_hold_it(tmp_path: P
     down.run(world, None)
 
 
+# As vLLM 0.32 says it: tests/samples/vllm/kv-context.log.
+TOO_LONG = (
+    "ValueError: To serve at least one request with the model's max seq len (8192), (0.18 GiB KV cache is needed, which is"
+    " larger than the available KV cache memory (0.11 GiB). Based on the available memory, the estimated maximum model length"
+    " is 5000."
+)
+
+
+class Tight(StubEngine):
+    """An engine whose memory holds less than was planned."""
+
+    def command(self, plan: Plan, site: Site) -> Command:
+        told = super().command(plan, site)
+        return replace(told, argv=(*told.argv, "--die", TOO_LONG)) if plan.context > 5000 else told
+
+
+def test_a_window_that_does_not_fit_is_tried_once_with_what_fits_and_that_is_told(tmp_path: Path, port: int) -> None:
+    world = little_world(tmp_path, engine=Tight())
+    result = up.run(world, UpRequest(spec=ServerSpec(model="tiny"), port=port, spare=False))
+    assert result.endpoint.context == seen(world).context == 4096
+    assert any(note.startswith("4,096 tokens of context instead of 8,192: ") for note in result.notes)
+    # The next start does not try the larger one again.
+    server = seen(world)
+    os.kill(pid_of(server), signal.SIGKILL)
+    awaited(lambda: is_new(world, server))
+    assert (seen(world).context, seen(world).restarts) == (4096, 1)
+    assert up.run(world, UpRequest(spec=ServerSpec(model=""), port=port)).already
+    down.run(world, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        pytest.param(signal.SIGKILL, "the engine was killed", id="killed by somebody"),
+        pytest.param(signal.SIGSEGV, "the engine was ended by signal 11", id="crashed"),
+    ],
+)
+def test_how_an_engine_ended_is_told_where_its_log_does_not(tmp_path: Path, port: int, number: int, told: str) -> None:
+    world = little_world(tmp_path)
+    server = started(world, port)
+    os.kill(pid_of(server), number)
+    awaited(lambda: seen(world).state == "waiting")
+    assert seen(world).detail.startswith(f"vllm ended: {told}")
+    down.run(world, None)
+
+
+def test_a_low_disk_or_memory_is_told_while_it_is_so(tmp_path: Path, port: int) -> None:
+    room = [16.0]
+    whole = machine(ram=16)
+
+    def inventory() -> Inventory:
+        return replace(whole, ram=replace(whole.ram, available=int(room[0] * GIB)))
+
+    world = replace(little_world(tmp_path), inventory=inventory)
+    started(world, port)
+    room[0] = 0.2
+    awaited(lambda: "of the host's memory" in ps.run(world).rows[0].words)
+    assert seen(world).state == "ready"
+    room[0] = 16.0
+    awaited(lambda: ps.run(world).rows[0].words == "")
+    down.run(world, None)
+
+
 def test_two_homes_that_serve_the_same_model_never_meet(tmp_path: Path, port: int) -> None:
     worlds = []
     for name in ("one", "two"):
@@ -214,6 +280,7 @@ def test_one_that_is_told_to_end_ends_its_servers_and_the_next_one_brings_them_b
     world = little_world(tmp_path, engine=StubEngine(flags={"": CORES}))
     server = started(world, port)
     down.run(world, None)
+    ended(world)
     other = replace(world, attend=lambda _: None)
     want = replace(store_want(world, server, port), ask="again")
     store.want(world.home, want)

@@ -203,8 +203,13 @@ def little_world(
 
 
 # As patient as tests are; the delays are long, so that no test sees a second start that it did not wait for.
-POLICY = Policy(first_delay=0.3, attempts=3, idle=0.5, patience=1.0)
+POLICY = Policy(first_delay=0.3, attempts=3, idle=0.5, patience=1.0, host=0.3)
 _SUPERVISORS: dict[Path, tuple[Supervisor, threading.Thread]] = {}
+
+
+def ended(world: World) -> None:
+    """Wait until its supervisor has seen that nothing is wanted any more."""
+    _SUPERVISORS[world.home.root][1].join()
 
 
 def attend(world: World) -> None:

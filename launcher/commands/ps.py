@@ -49,7 +49,9 @@ class Row:
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
         if self.state == "ready":
             times = "once" if server.restarts == 1 else f"{server.restarts} times"
-            return "; ".join([*([f"restarted {times}"] if server.restarts else []), *server.notes])
+            return "; ".join(
+                [*([f"restarted {times}"] if server.restarts else []), *server.notes, *([self.detail] if self.detail else [])]
+            )
         return self.detail
 
 

@@ -226,6 +226,7 @@ def _told(
         seconds=watch.seconds(),
         already=already,
         replaced=replaced,
+        notes=server.notes,
         gpu_hint="" if plan.context >= AGENT_CONTEXT else with_a_gpu(world),
         wanted_wiring=bool(request.targets),
     )

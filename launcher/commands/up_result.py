@@ -37,6 +37,7 @@ class UpResult:
     replaced: str
     gpu_hint: str
     wanted_wiring: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -59,7 +60,7 @@ class UpResult:
             "seconds": dict(self.seconds),
             "already": self.already,
             "replaced": self.replaced,
-            "notes": [*self.plan.notes, *([self.gpu_hint] if self.gpu_hint else [])],
+            "notes": [*self.notes, *self.plan.notes, *([self.gpu_hint] if self.gpu_hint else [])],
         }
 
     def text(self) -> "RenderableType":
@@ -108,7 +109,7 @@ class UpResult:
     def _remarks(self) -> Iterator["RenderableType"]:
         from rich.text import Text
 
-        for remark in (*self.plan.notes, self.gpu_hint):
+        for remark in (*self.notes, *self.plan.notes, self.gpu_hint):
             if remark:
                 yield Text.assemble(("! ", "yellow"), remark)
 

@@ -35,6 +35,9 @@ class Runner(Protocol):
     def alive(self, handle: Handle) -> bool:
         """Whether the command's first process still runs."""
 
+    def exit_code(self, handle: Handle) -> int | None:
+        """How its first process ended (-9: by signal 9); None while it runs, and where that cannot be known."""
+
     def processes(self, handle: Handle) -> tuple[int, ...]:
         """The pids of everything that belongs to the command, orphans included."""
 

@@ -24,8 +24,9 @@ _POLL_SECONDS = 0.03
 # A closed terminal sends HUP, often twice; a system that goes down sends TERM.
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Our own children, by pid: one that nobody waits for stays a zombie.
+# Our own children, by pid: one that nobody waits for stays a zombie. And how those ended that were waited for.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
+_ENDED: dict[int, int] = {}
 
 
 def start(
@@ -39,6 +40,7 @@ def start(
         variables = variables_of(command, server_id=server_id, inherited=inherited)
         child = _spawn(command.argv, variables, log=log, environment=environment)
         _CHILDREN[child.pid] = child
+        _ENDED.pop(child.pid, None)
         started = machine.start_time(child.pid) or time.time()
         handle = Handle(pid=child.pid, started=started, server_id=server_id, environment=environment)
         if interrupts.noted:
@@ -62,6 +64,12 @@ def alive(handle: Handle) -> bool:
     _reap(handle.pid)
     seen = machine.look(handle.pid, handle.environment)
     return seen is not None and machine.leads(seen, handle)
+
+
+def exit_code(handle: Handle) -> int | None:
+    """How its first process ended (-9: by signal 9); None while it runs, and where it was not ours to wait for."""
+    _reap(handle.pid)
+    return _ENDED.get(handle.pid)
 
 
 def processes(handle: Handle) -> tuple[int, ...]:
@@ -161,8 +169,9 @@ def _remains(process: Seen) -> bool:
 def _reap(pid: int) -> None:
     """Take the exit status of a child that ended, of an orphan too that was handed to us (as pid 1 of a container)."""
     if child := _CHILDREN.get(pid):
-        if child.poll() is not None:
-            del _CHILDREN[pid]
+        if (code := child.poll()) is not None:
+            _ENDED[pid] = code
+            _CHILDREN.pop(pid, None)
         return
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,168 @@
+"""The one address: listens, takes tables from whoever supervises the engines, and tells what goes on."""
+
+import asyncio
+import concurrent.futures
+import itertools
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.gateway import access_log
+from launcher.gateway.front import Front
+from launcher.gateway.limits import Limits
+from launcher.gateway.links import Link, Pool
+from launcher.gateway.metrics import Reading
+from launcher.gateway.pages import Pages
+from launcher.gateway.switchboard import Switchboard
+from launcher.gateway.table import Backend, Table, Usage
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+# Seconds that `publish` waits for the loop: it is never that busy, so a longer wait would be a bug.
+_TAKEN = 30.0
+_GIVE_WAY = 0.0005
+
+
+class Gateway:
+    """All requests of all clients, in one loop's thread; `publish` and `usage` may be called from any.
+
+    `wake(name)` is called in the loop, once for each need, when a request comes for a model that does not run; it must not
+    block. `gpus` is called in a thread, at most once in some seconds. `log` is the file of the access log.
+    """
+
+    def __init__(
+        self,
+        *,
+        wake: Callable[[str], None],
+        gpus: Callable[[], Sequence[Reading]] = tuple,
+        limits: Limits | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._log = log
+        self._pages = Pages(self._switchboard, gpus)
+        pages = Pool(self._pages.connect, host="gateway", key="", idle=60.0, timeout=self._limits.connect)
+        self._board = Switchboard(self._limits, pool=self._pool, pages=pages, wake=wake)
+        self._fronts: set[Front] = set()
+        # Ordered and never the same twice, in this process or the one before it.
+        self._count = itertools.count(time.time_ns() // 1000).__next__
+        self._servers: list[asyncio.Server] = []
+        self._loop: AbstractEventLoop | None = None
+        self._thread = 0
+        self._sweep: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+
+    async def open(self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on these bound sockets, in the loop that this is called in."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        # Whoever else computes in this process gives way after so many seconds, not after Python's 5 ms.
+        sys.setswitchinterval(_GIVE_WAY)
+        await self._pages.open()
+        for each in sockets:
+            self._servers.append(await self._loop.create_server(self._front, sock=each, ssl=tls, backlog=1024))
+
+    async def close(self, *, grace: float = 5.0) -> None:
+        """Listen no more, give running requests `grace` seconds, then end them."""
+        for server in self._servers:
+            server.close()
+        for front in list(self._fronts):
+            front.retire()
+        deadline = time.monotonic() + grace
+        while self._fronts and time.monotonic() < deadline:  # noqa: ASYNC110 - connections end by themselves, and tell nobody
+            await asyncio.sleep(min(0.05, grace))
+        for front in list(self._fronts):
+            front.abort_now()
+        while self._fronts:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0)
+        for pool in (*self._board.pools.values(), self._board.pages):
+            pool.retire()
+        await self._last_lines()
+        await self._pages.close()
+        for server in self._servers:
+            await server.wait_closed()
+
+    async def _last_lines(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for _ in range(2):
+            if self._writing is not None:
+                await self._writing
+            self._flush()
+
+    def publish(self, table: Table) -> None:
+        """Decide by this table from now on: when this returns, no request goes to a backend that it does not name."""
+        if self._loop is None or threading.get_ident() == self._thread:
+            self._board.adopt(table)
+            return
+        taken: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        def take() -> None:
+            try:
+                self._board.adopt(table)
+                self._keep_sweeping()
+            except BaseException as error:
+                taken.set_exception(error)
+                raise
+            taken.set_result(None)
+
+        self._loop.call_soon_threadsafe(take)
+        taken.result(timeout=_TAKEN)
+
+    def usage(self) -> Usage:
+        """What goes on now."""
+        return self._board.usage()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of bodies that no engine has taken yet."""
+        return self._board.buffered
+
+    def _switchboard(self) -> Switchboard:
+        return self._board
+
+    def _front(self) -> Front:
+        self._keep_sweeping()
+        return Front(self._board, self._limits, self._fronts, self._count)
+
+    def _pool(self, backend: Backend) -> Pool:
+        async def connect(new: Callable[[], Link]) -> Link:
+            _, link = await asyncio.get_running_loop().create_connection(new, backend.host, backend.port)
+            return link
+
+        host = f"[{backend.host}]" if ":" in backend.host else backend.host
+        limits = self._limits
+        return Pool(connect, host=f"{host}:{backend.port}", key=backend.key, idle=limits.engine_idle, timeout=limits.connect)
+
+    # -- time: one look at all that may not take for ever; none while nobody is there --
+
+    def _keep_sweeping(self) -> None:
+        if self._sweep is None and self._loop is not None:
+            self._sweep = self._loop.call_later(self._limits.tick, self._look)
+
+    def _look(self) -> None:
+        self._sweep = None
+        now = time.monotonic()
+        for front in list(self._fronts):
+            front.tick(now)
+        busy = self._board.sweep(now)
+        self._flush()
+        if busy or self._fronts or self._board.log:
+            self._keep_sweeping()
+
+    def _flush(self) -> None:
+        """Write the log in a thread, one at a time: a slow disk delays lines and no request."""
+        lines = self._board.log
+        if not lines or (self._writing is not None and not self._writing.done()):
+            return
+        self._board.log = []
+        if self._log is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop's threads are gone at its very end
+                self._writing = self._loop.run_in_executor(None, access_log.write, self._log, lines)
