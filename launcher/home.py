@@ -102,6 +102,11 @@ class Home:
         return self.root / "wired"
 
     @property
+    def llm(self) -> Path:
+        """Named LLM configurations, and a 0600 file for each of their secrets."""
+        return self.root / "llm"
+
+    @property
     def spares(self) -> Path:
         """The pipe and the record of a warm spare."""
         return self.root / "spare"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher import keys, lock, ports, probe, store
+from launcher import configurations, keys, lock, ports, probe, store, telling
 from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
@@ -209,7 +209,8 @@ def _told(
         # An agent that still pointed at the old model would wait for two minutes of retries.
         undone = apply.unwire(request.targets, world.home, names={replaced})
         faults += [Fault(each.target, each.agent, each.reason, "") for each in undone if each.how == "failed"]
-    llm = _llm(plan, endpoint)
+    llm = _llm(world, plan, endpoint)
+    configurations.note(world.home, llm.name, telling.traits(plan.profile, plan.engine))
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
         plan=plan,
@@ -288,18 +289,15 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
 
 
 def _place(world: World, request: UpRequest) -> Place:
-    """Where OpenHands is configured: the file that was named, the one of this folder, or one of our own."""
-    here = world.cwd / "config.toml"
-    chosen = request.config_file or (here if here.exists() else world.home.openhands_config)
-    return Place(home=world.user_home, config_file=world.cwd / chosen, register_only=request.register_only)
+    return telling.place(world, config_file=request.config_file, register_only=request.register_only)
 
 
-def _llm(plan: Plan, endpoint: Endpoint) -> LLMConfig:
-    return LLMConfig.of(endpoint, native_tool_calling=plan.engine in plan.profile.tool_parser)
+def _llm(world: World, plan: Plan, endpoint: Endpoint) -> LLMConfig:
+    return telling.local(world, endpoint, telling.traits(plan.profile, plan.engine))
 
 
 def _propose(world: World, request: UpRequest, plan: Plan, endpoint: Endpoint) -> Proposal:
-    return apply.propose(request.targets, _place(world, request), _llm(plan, endpoint), world.home)
+    return apply.propose(request.targets, _place(world, request), _llm(world, plan, endpoint), world.home)
 
 
 def _refuse_faults(proposal: Proposal) -> None:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -89,13 +89,17 @@ def propose(targets: Mapping[str, Target], place: Place, llm: LLMConfig, home: H
     skips: list[Skip] = []
     faults: list[Fault] = []
     for target in targets.values():
-        if reason := target.refuses(llm):
-            skips.append(Skip(target.NAME, target.AGENT, reason))
-            continue
+        refused = target.refuses(llm)
         try:
-            edits += _edits(target, targets, place, llm, home)
+            found = _found(target, targets, place, llm, home)
+            left = target.leaves({path: each.before for path, each in found.items()}, _remembered(place, target, found))
+            if left is None and not refused:
+                edits += _edits(target, place, llm, found)
         except LauncherError as error:
             faults.append(Fault(target.NAME, target.AGENT, error.message, error.hint))
+            continue
+        if left != "" and (reason := refused or left):
+            skips.append(Skip(target.NAME, target.AGENT, reason))
     return Proposal(tuple(edits), tuple(skips), tuple(faults))
 
 
@@ -137,13 +141,32 @@ def unwire(
 # -- proposing --
 
 
-def _edits(target: Target, targets: Mapping[str, Target], place: Place, llm: LLMConfig, home: Home) -> list[Edit]:
-    paths = target.paths(place, llm)
-    earlier = {path: records.earlier(home, path) for path in paths}
-    now = {path: _read(path) for path in paths}
-    # What we wrote earlier is taken out first, so that `before` is the user's own text for ever.
-    before = {path: _own(targets, record, now[path]) if (record := earlier[path]) else now[path] for path in paths}
-    after = target.connect(before, place, llm)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is in a file now, what was the user's own in it, and our record of it if it was wired before."""
+
+    before: str | None
+    now: str | None
+    earlier: Record | None
+
+
+def _found(target: Target, targets: Mapping[str, Target], place: Place, llm: LLMConfig, home: Home) -> Mapping[Path, _Found]:
+    """What we wrote earlier is taken out first, so that `before` is the user's own text for ever."""
+    found = {}
+    for path in target.paths(place, llm):
+        earlier, now = records.earlier(home, path), _read(path)
+        found[path] = _Found(_own(targets, earlier, now) if earlier else now, now, earlier)
+    return found
+
+
+def _remembered(place: Place, target: Target, found: Mapping[Path, _Found]) -> Place:
+    """A file that was made once is made again: where it is wired, it was chosen."""
+    wired_before = any(each.earlier for each in found.values())
+    return replace(place, chosen=place.chosen | {target.NAME}) if wired_before else place
+
+
+def _edits(target: Target, place: Place, llm: LLMConfig, found: Mapping[Path, _Found]) -> list[Edit]:
+    after = target.connect({path: each.before for path, each in found.items()}, place, llm)
     return [
         Edit(
             target=target.NAME,
@@ -151,12 +174,12 @@ def _edits(target: Target, targets: Mapping[str, Target], place: Place, llm: LLM
             path=path,
             name=llm.name,
             base_url=llm.base_url,
-            mode=None if before[path] is None else _own_mode(path, earlier[path]),
-            before=before[path],
-            now=now[path],
+            mode=None if each.before is None else _own_mode(path, each.earlier),
+            before=each.before,
+            now=each.now,
             after=after[path],
         )
-        for path in paths
+        for path, each in found.items()
     ]
 
 

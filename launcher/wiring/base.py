@@ -13,11 +13,33 @@ Files = Mapping[Path, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an agent's files are looked for: the user's home directory and the config.toml that was chosen."""
+    """Where an agent's files are looked for: the user's home directory and the config.toml that was chosen.
+
+    `env` is the user's environment, which may name other folders; `programs` are those of the targets' that can be started;
+    `chosen` are targets whose files are made where there are none. In `docker`, agents run in containers of this machine.
+    """
 
     home: Path
     config_file: Path
     register_only: bool = False
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    programs: frozenset[str] = frozenset()
+    chosen: frozenset[str] = frozenset()
+    docker: bool = False
+
+    @property
+    def openhands(self) -> Path:
+        """The folder of OpenHands' applications and of its profile store."""
+        return self._folder("OH_PERSISTENCE_DIR")
+
+    @property
+    def openhands_cli(self) -> Path:
+        """The folder of OpenHands' command."""
+        return self._folder("OPENHANDS_PERSISTENCE_DIR")
+
+    def _folder(self, variable: str) -> Path:
+        named = self.env.get(variable)
+        return Path(named).expanduser().absolute() if named else self.home / ".openhands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +80,18 @@ class Target(Protocol):
     def AGENT(self) -> str:
         """The agent that reads these files: `openhands`."""
 
+    @property
+    def GENERATION(self) -> str:
+        """The generation of the agent that does, for those who want one alone: `v0`."""
+
     def paths(self, place: Place, llm: LLMConfig) -> tuple[Path, ...]:
         """The files that `connect` reads and writes, in the order in which they are shown."""
 
     def refuses(self, llm: LLMConfig) -> str | None:
         """Why this agent would not load such a model, or None."""
+
+    def leaves(self, files: Files, place: Place) -> str | None:
+        """Why these files are left as they are, or None; "" if the agent is not on this machine, which nobody is told."""
 
     def connect(self, files: Files, place: Place, llm: LLMConfig) -> Files:
         """The files once the model is registered in them; raises LauncherError for a file that cannot be understood."""

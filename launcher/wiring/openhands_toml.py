@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import LauncherError
-from launcher.llm import LLMConfig
+from launcher.llm import LLMConfig, from_a_container
 from launcher.wiring.base import Files, Place
 
 NAME = "openhands-toml"
 AGENT = "openhands"
+GENERATION = "v0"
 
 _NOTE = "# by launcher; to undo: launcher unwire"
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _MAYBE_HEADER = re.compile(r"^[ \t]*\[.*", re.MULTILINE)
 
 Key = tuple[str, ...]
+Settings = Mapping[str, str | int | float]
 
 
 def paths(place: Place, llm: LLMConfig) -> tuple[Path, ...]:  # noqa: ARG001 - one file for every model
@@ -33,11 +35,17 @@ def refuses(llm: LLMConfig) -> str | None:  # noqa: ARG001 - these releases load
     return None
 
 
+def leaves(files: Files, place: Place) -> str | None:  # noqa: ARG001 - a file of our own is made where there is none
+    """Never."""
+    return None
+
+
 def connect(files: Files, place: Place, llm: LLMConfig) -> Files:
     """`[llm]` as a whole becomes ours, or `[llm.NAME]` is added; raises LauncherError for what cannot be edited so."""
     path = place.config_file
     key = ("llm", llm.name) if place.register_only else ("llm",)
-    return {path: _replaced(path, files.get(path) or "", key, _settings(llm))}
+    told = from_a_container(llm) if place.docker else llm
+    return {path: _replaced(path, files.get(path) or "", key, _settings(told))}
 
 
 def disconnect(now: Files, before: Files, after: Files) -> Files:
@@ -51,27 +59,54 @@ def start_line(place: Place, llm: LLMConfig) -> str:
     return f'python -m openhands.core.main --config-file {shlex.quote(str(place.config_file))}{named} -t "YOUR TASK"'
 
 
-def _settings(llm: LLMConfig) -> dict[str, str | int]:
-    """These keys and no other: one that OpenHands does not know voids the whole section (its LLMConfig forbids extras)."""
-    return {
-        "model": llm.model,
-        "base_url": llm.base_url,
-        "api_key": llm.api_key,
-        "max_input_tokens": llm.max_input_tokens,
-        "max_output_tokens": llm.max_output_tokens,
-    }
+# The fields of ours that these releases know (OpenHands 0.62, llm_config.py). One that they do not know voids the whole
+# section, since their LLMConfig forbids extras; and a table is a named section to them.
+_KNOWN = (
+    "model",
+    "base_url",
+    "api_key",
+    "api_version",
+    "custom_llm_provider",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_region_name",
+    "openrouter_site_url",
+    "openrouter_app_name",
+    "max_input_tokens",
+    "max_output_tokens",
+    "native_tool_calling",
+    "timeout",
+    "num_retries",
+    "retry_min_wait",
+    "retry_max_wait",
+    "retry_multiplier",
+    "temperature",
+    "top_p",
+    "input_cost_per_token",
+    "output_cost_per_token",
+    "disable_vision",
+    "caching_prompt",
+    "drop_params",
+    "modify_params",
+    "reasoning_effort",
+    "custom_tokenizer",
+)
+
+
+def _settings(llm: LLMConfig) -> Settings:
+    return {key: value for key in _KNOWN if (value := getattr(llm, key)) not in (None, "")}
 
 
 # -- putting our section in --
 
 
-def _replaced(path: Path, text: str, key: Key, settings: Mapping[str, str | int]) -> str:
+def _replaced(path: Path, text: str, key: Key, settings: Settings) -> str:
     old = _parsed(path, text)
     ours = _section(key, settings, ends=_line_ends(text))
     span = _span(text, key)
     head, tail = (text[: span[0]], text[span[1] :]) if span else (text + _gap(text), "")
     new = head + ours + tail
-    wanted = _with(old, key, settings)
+    wanted = _with(old, key, _inside(ours, key))
     if wanted is None or _read(new) != wanted:
         name = ".".join(key)
         hint = f"write {name} as one plain [{name}] section of key = value lines, with what is nested in it as [{name}.OTHER]"
@@ -96,7 +131,7 @@ def _read(text: str) -> dict[str, Any] | None:
         return None
 
 
-def _with(document: Mapping[str, Any], key: Key, settings: Mapping[str, str | int]) -> dict[str, Any] | None:
+def _with(document: Mapping[str, Any], key: Key, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The document with these settings at `key`, of whose old content only the sections below it stay."""
     if not key:
         return {**{name: value for name, value in document.items() if isinstance(value, dict)}, **settings}
@@ -107,7 +142,15 @@ def _with(document: Mapping[str, Any], key: Key, settings: Mapping[str, str | in
     return {**document, first: _with(inner, tuple(rest), settings)}
 
 
-def _section(key: Key, settings: Mapping[str, str | int], *, ends: str) -> str:
+def _inside(section: str, key: Key) -> Mapping[str, Any]:
+    """What a section says, with floats as text like in every document here."""
+    inner: Any = tomllib.loads(section, parse_float=str)
+    for name in key:
+        inner = inner[name]
+    return dict(inner)
+
+
+def _section(key: Key, settings: Settings, *, ends: str) -> str:
     import tomlkit
 
     lines = [f"[{tomlkit.key(list(key)).as_string()}]  {_NOTE}"]

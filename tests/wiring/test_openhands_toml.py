@@ -17,16 +17,38 @@ SETTINGS = {
     "model": "openai/qwen2.5-coder",
     "base_url": "http://127.0.0.1:8400/v1",
     "api_key": KEY,
-    "max_input_tokens": LARGE.max_input_tokens,
-    "max_output_tokens": LARGE.max_output_tokens,
+    "max_input_tokens": 22_118,
+    "max_output_tokens": 8_192,
+    "native_tool_calling": True,
+    "timeout": 1800,
+    "num_retries": 4,
+    "retry_min_wait": 5,
+    "retry_max_wait": 30,
+    "retry_multiplier": 2.0,
+    "input_cost_per_token": 0.0,
+    "output_cost_per_token": 0.0,
+    "disable_vision": True,
+    "caching_prompt": False,
+    "drop_params": True,
 }
 OURS = f"""\
 [llm]  # by launcher; to undo: launcher unwire
 model = "openai/qwen2.5-coder"
 base_url = "http://127.0.0.1:8400/v1"
 api_key = "{KEY}"
-max_input_tokens = {LARGE.max_input_tokens}
-max_output_tokens = {LARGE.max_output_tokens}
+max_input_tokens = 22118
+max_output_tokens = 8192
+native_tool_calling = true
+timeout = 1800
+num_retries = 4
+retry_min_wait = 5
+retry_max_wait = 30
+retry_multiplier = 2.0
+input_cost_per_token = 0.0
+output_cost_per_token = 0.0
+disable_vision = true
+caching_prompt = false
+drop_params = true
 """
 
 

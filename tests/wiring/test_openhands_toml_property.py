@@ -8,16 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.wiring import openhands_toml as target
-from tests.wiring.values import KEY, LARGE, place
+from tests.wiring.test_openhands_toml import SETTINGS
+from tests.wiring.values import LARGE, place
 
 PATH = Path("/x/config.toml")
-OURS = {
-    "model": "openai/qwen2.5-coder",
-    "base_url": "http://127.0.0.1:8400/v1",
-    "api_key": KEY,
-    "max_input_tokens": LARGE.max_input_tokens,
-    "max_output_tokens": LARGE.max_output_tokens,
-}
+# As tests/wiring/test_openhands_toml.py has them; floats are text here.
+OURS = {key: str(value) if isinstance(value, float) else value for key, value in SETTINGS.items()}
 
 REMARKS = st.sampled_from(["", "", "\n", "# größe [llm]\n", "  # x\n\n", "\t\n", "\n\n# api_key = 'x'\n\n"])
 VALUES = st.sampled_from(
