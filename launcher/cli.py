@@ -91,6 +91,7 @@ def _up(typed: argparse.Namespace) -> int:
         register_only=typed.register_only,
         port=typed.port,
         spare=typed.spare,
+        proof=typed.proof,
     )
     if typed.dry_run:
         with _world(offline=typed.offline, pack=typed.pack) as world:
@@ -398,6 +399,112 @@ def _agreed(question: str) -> bool:
         return False
 
 
+def _llm(typed: argparse.Namespace) -> int:
+    from launcher.commands import llm
+    from launcher.wiring.registry import TARGETS
+
+    with _world() as world:
+        result = llm.run(world, TARGETS)
+    return _show(result, as_json=typed.json)
+
+
+def _llm_show(typed: argparse.Namespace) -> int:
+    from launcher.commands import llm_show
+
+    with _world() as world:
+        result = llm_show.run(world, typed.name)
+    return _show(result, as_json=typed.json)
+
+
+def _llm_add(typed: argparse.Namespace) -> int:
+    from launcher import person
+    from launcher.commands import llm_add
+
+    request = llm_add.AddRequest(
+        name=typed.name,
+        provider=typed.provider,
+        model=typed.model,
+        words=tuple(typed.fields),
+        key_file=typed.key_file,
+        key=_key_on_stdin() if typed.key_stdin else None,
+        from_env=typed.from_env,
+    )
+    with _world() as world:
+        result = llm_add.run(world, request, person.somebody(typed.json))
+    return _show(result, as_json=typed.json)
+
+
+def _llm_edit(typed: argparse.Namespace) -> int:
+    from launcher import configurations, person
+    from launcher.commands import llm_edit
+    from launcher.wiring.registry import TARGETS
+
+    somebody = person.somebody(typed.json)
+    key = _key_on_stdin() if typed.key_stdin else configurations.key_in(typed.key_file) if typed.key_file else None
+    if typed.new_key and (key := somebody.secret("New API key")) is None:
+        raise LauncherError("nobody can be asked for the key here", hint="--key-stdin or --key-file FILE")
+    editor = None if typed.fields or key else somebody.editor(os.environ)
+    if not typed.fields and key is None and editor is None:
+        raise LauncherError("nothing to change", hint=f"launcher llm edit {typed.name} --set FIELD=VALUE")
+    request = llm_edit.EditRequest(typed.name, tuple(typed.fields), key, editor)
+    with _world() as world:
+        result = llm_edit.run(world, request, TARGETS)
+    return _show(result, as_json=typed.json)
+
+
+def _llm_rm(typed: argparse.Namespace) -> int:
+    from launcher.commands import llm_rm
+    from launcher.wiring.registry import TARGETS
+
+    with _world() as world:
+        result = llm_rm.run(world, typed.name, TARGETS)
+    return _show(result, as_json=typed.json)
+
+
+def _llm_env(typed: argparse.Namespace) -> int:
+    from launcher.commands import llm_env
+
+    form: llm_env.Form = "docker" if typed.docker else "file" if typed.file else "shell"
+    with _world() as world:
+        result = llm_env.run(world, typed.name, form=form, file=typed.file, show_key=typed.show_key)
+    return _show(result, as_json=typed.json)
+
+
+def _llm_test(typed: argparse.Namespace) -> int:
+    from launcher.commands import llm_test
+
+    with _world() as world:
+        result = llm_test.run(world, typed.name)
+    return _show(result, as_json=typed.json)
+
+
+def _llm_use(typed: argparse.Namespace) -> int:
+    from launcher.commands import llm_use
+    from launcher.wiring.registry import TARGETS
+
+    request = llm_use.UseRequest(
+        name=typed.name,
+        agent=typed.agent,
+        generation=typed.openhands,
+        config_file=typed.config_file,
+        register_only=typed.register_only,
+        docker=typed.docker,
+        proof=typed.proof,
+        agent_server=typed.agent_server,
+    )
+    with _world() as world:
+        result = (llm_use.dry_run if typed.dry_run else llm_use.run)(world, request, TARGETS)
+    return _show(result, as_json=typed.json)
+
+
+def _key_on_stdin() -> str:
+    """The key that somebody pipes in; raises LauncherError for none, and for more than one line."""
+    key = sys.stdin.readline(4096).strip()
+    if not key or sys.stdin.read(1).strip() or not key.isprintable():
+        raise LauncherError("stdin holds no key", hint="one line with the key alone")
+    return key
+
+
 def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
@@ -446,6 +553,15 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "keys remove": _keys_remove,
         "doctor": _doctor,
         "clean": _clean,
+        "llm": _llm,
+        "llm list": _llm,
+        "llm show": _llm_show,
+        "llm add": _llm_add,
+        "llm edit": _llm_edit,
+        "llm use": _llm_use,
+        "llm test": _llm_test,
+        "llm rm": _llm_rm,
+        "llm env": _llm_env,
         "wires": _wires,
         "unwire": _unwire,
     }

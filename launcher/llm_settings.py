@@ -60,6 +60,9 @@ KINDS: Mapping[str, type] = MappingProxyType(
 )
 
 
+_FIELDS = f"the fields are {', '.join(each for each in KINDS if each not in SECRETS)}"
+
+
 def refuses_name(name: str) -> str | None:
     """Why a configuration cannot be called so, or None: it becomes a file's name, here and in OpenHands' profile store."""
     if _NAME.fullmatch(name):
@@ -77,7 +80,7 @@ def read(text: str, where: str) -> Settings:
     faults = [] if isinstance(provider, str) else ['provider is missing: provider = "openai"']
     faults += [fault for key, value in table.items() if (fault := fault_of(key, value))]
     if faults:
-        raise LauncherError(f"{where}: {'; '.join(faults)}", hint="`launcher llm edit --help` names the fields")
+        raise LauncherError(f"{where}: {'; '.join(faults)}", hint=_FIELDS)
     return Settings(str(provider), MappingProxyType(table))
 
 
@@ -115,7 +118,7 @@ def cast(key: str, text: str) -> Value:
     """A field from typed words; raises LauncherError for what is none of its kind."""
     value = _cast(KINDS.get(key, str), text)
     if fault := fault_of(key, value):
-        raise LauncherError(fault, hint="`launcher llm edit --help` names the fields")
+        raise LauncherError(fault, hint=_FIELDS)
     return value
 
 
@@ -125,7 +128,7 @@ def configured(name: str, settings: Settings, secrets: Mapping[str, str], base: 
     if base is not None:
         return replace(base, **said)  # type: ignore[arg-type]  # `fault_of` has looked at each
     if not said.get("model"):
-        raise LauncherError(f"{name} names no model", hint=f"launcher llm edit {name} model=PROVIDER/MODEL")
+        raise LauncherError(f"{name} names no model", hint=f"launcher llm edit {name} --set model=PROVIDER/MODEL")
     return LLMConfig(name=name, provider=settings.provider, **said)  # type: ignore[arg-type]  # the same
 
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from launcher import tool_call
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
+from launcher.tool_call import Refusal, Request, ToolProof, Turn, joined
 
 QUESTION = "What is the capital of France?"
 ANSWER_TOKENS = 48
 # A CPU may take its time for a first answer; a server that generates nothing for so long is not one.
 PATIENCE = 120.0
+_NOT_TAKEN = {http.client.BAD_REQUEST, http.client.UNPROCESSABLE_ENTITY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +64,50 @@ def prove(endpoint: Endpoint, *, timeout: float = PATIENCE, tokens: int = ANSWER
     return Proof(text=text, seconds=time.monotonic() - begun)
 
 
+def tools(endpoint: Endpoint, *, timeout: float = PATIENCE) -> ToolProof:
+    """Whether the model calls a tool and goes on with its result; raises LauncherError where nobody answers."""
+
+    def ask(request: Request) -> Turn | Refusal:
+        body = {
+            "model": endpoint.model,
+            "messages": request.messages,
+            "tools": request.tools,
+            "tool_choice": request.choice,
+            "stream": True,
+            "max_tokens": tool_call.ANSWER_TOKENS,
+            "temperature": 0,
+        }
+        with _connection(endpoint.base_url, timeout) as connection, _told_plainly(connection):
+            response = _send(connection, endpoint.api_key, "/v1/chat/completions", body)
+            if response.status in _NOT_TAKEN:
+                return Refusal(_refusal(response))
+            return joined(_deltas(_checked(response, "/v1/chat/completions")))
+
+    return tool_call.prove(ask)
+
+
 def stream(endpoint: Endpoint, messages: list[dict[str, str]], *, timeout: float = PATIENCE) -> Iterator[str]:
     """The words of an answer to a conversation, as they come; raises LauncherError where it breaks off."""
     body = {"model": endpoint.model, "messages": messages, "stream": True}
     with _connection(endpoint.base_url, timeout) as connection, _told_plainly(connection):
-        response = _post(connection, endpoint.api_key, "/v1/chat/completions", body)
-        for line in response:
-            event = line.decode().strip().removeprefix("data:").strip()
-            if event == "[DONE]":
-                return
-            if not event:
-                continue
-            told = json.loads(event)
-            if "error" in told:
-                raise LauncherError(f"the model stopped with an error: {told['error']}")
-            for choice in told.get("choices", []):
-                yield choice["delta"].get("content") or ""
-        raise LauncherError("the answer broke off", hint="`launcher ps` shows whether the model still runs")
+        for delta in _deltas(_post(connection, endpoint.api_key, "/v1/chat/completions", body)):
+            yield delta.get("content") or ""
+
+
+def _deltas(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """The pieces of a streamed answer; raises LauncherError where it ends before its end."""
+    for line in response:
+        event = line.decode().strip().removeprefix("data:").strip()
+        if event == "[DONE]":
+            return
+        if not event:
+            continue
+        told = json.loads(event)
+        if "error" in told:
+            raise LauncherError(f"the model stopped with an error: {told['error']}")
+        for choice in told.get("choices", []):
+            yield choice["delta"]
+    raise LauncherError("the answer broke off", hint="`launcher ps` shows whether the model still runs")
 
 
 def _json(base_url: str, api_key: str, path: str, body: dict[str, Any] | None, *, timeout: float) -> dict[str, Any]:
@@ -91,13 +121,26 @@ def _json(base_url: str, api_key: str, path: str, body: dict[str, Any] | None, *
 def _post(
     connection: http.client.HTTPConnection, api_key: str, path: str, body: dict[str, Any] | None
 ) -> http.client.HTTPResponse:
+    return _checked(_send(connection, api_key, path, body), path)
+
+
+def _send(
+    connection: http.client.HTTPConnection, api_key: str, path: str, body: dict[str, Any] | None
+) -> http.client.HTTPResponse:
     headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
     connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-    response = connection.getresponse()
+    return connection.getresponse()
+
+
+def _checked(response: http.client.HTTPResponse, path: str) -> http.client.HTTPResponse:
     if response.status != http.client.OK:
-        text = response.read(2000).decode(errors="replace")
-        raise LauncherError(f"{path} answered {response.status}: {' '.join(text.split())[:300]}")
+        raise LauncherError(f"{path} answered {_refusal(response)}")
     return response
+
+
+def _refusal(response: http.client.HTTPResponse) -> str:
+    text = response.read(2000).decode(errors="replace")
+    return f"{response.status}: {' '.join(text.split())[:300]}"
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from launcher.clearance import KINDS
 LEAST_SHARE = 0.05
 # Seconds between two looks at the GPUs: what nvidia-smi's users are used to, and more often than memory is taken.
 REFRESH = 2.0
+# Where an agent server of OpenHands listens unless it is told otherwise.
+USUAL_AGENT_SERVER = "http://127.0.0.1:8000"
 
 
 @dataclass
@@ -57,6 +59,7 @@ def parser() -> "_Parser":
         default=True,
         help="keep a process with the engine's imports done for the next start (default: if memory allows)",
     )
+    up.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask it to call a tool")
     up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
     _add_offline(up)
@@ -98,6 +101,7 @@ def parser() -> "_Parser":
     _add_keys_verbs(_verb(verbs, "keys", "the keys that clients may send, by name"))
     _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
     _add_clean(verbs)
+    _add_llm_verbs(_verb(verbs, "llm", "the LLM configurations there are: models here, and models of providers"))
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root
@@ -217,6 +221,67 @@ def _add_keys_verbs(keys: argparse.ArgumentParser) -> None:
     remove = _verb(verbs, "remove", "take a key away", json=argparse.SUPPRESS)
     remove.set_defaults(verb="keys remove")
     remove.add_argument("name", metavar="NAME", help="a key that `launcher keys` lists")
+
+
+def _add_llm_verbs(llm: argparse.ArgumentParser) -> None:
+    verbs = llm.add_subparsers(metavar="VERB")
+
+    def verb(name: str, about: str) -> argparse.ArgumentParser:
+        inner = _verb(verbs, name, about, json=argparse.SUPPRESS)
+        inner.set_defaults(verb=f"llm {name}")
+        return inner
+
+    def named(name: str, about: str) -> argparse.ArgumentParser:
+        inner = verb(name, about)
+        inner.add_argument("name", metavar="NAME", help="a configuration that `launcher llm` lists")
+        return inner
+
+    verb("list", "the same as `launcher llm`")
+    named("show", "all that one says, and what is known of its model")
+    add = verb("add", "a model of a provider; what is missing is taken from the usual variables, or asked for")
+    add.add_argument("name", metavar="NAME", help="what to call it")
+    add.add_argument("--provider", metavar="NAME", help="such as openai or azure; any other word lists them all")
+    add.add_argument("--model", metavar="MODEL", help="the model as the provider calls it; for Azure, the deployment")
+    add.add_argument("--from-env", action="store_true", help="take the LLM_* variables, as OpenHands reads them")
+    edit = named("edit", "change fields, or the key; without words in your editor")
+    edit.add_argument("--new-key", action="store_true", help="ask for another key")
+    for each in (add, edit):
+        each.add_argument(
+            "--set",
+            dest="fields",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            help="such as temperature=0.2, as often as needed; FIELD= takes it out, and a wrong one lists all that there are",
+        )
+        keys = each.add_mutually_exclusive_group()
+        keys.add_argument("--key-stdin", action="store_true", help="the key comes as one line on stdin")
+        keys.add_argument("--key-file", type=_path, metavar="FILE", help="the key is in this file, which is yours alone")
+    use = named("use", "tell an agent of it")
+    use.add_argument("--agent", default="openhands", metavar="NAME", help="which agent (openhands)")
+    use.add_argument(
+        "--openhands",
+        choices=("v0", "v1", "cli", "profile", "all"),
+        help="this generation, its files made if need be (default: those that are found)",
+    )
+    use.add_argument("--config-file", type=Path, metavar="FILE", help="the config.toml to write (./config.toml, else our own)")
+    use.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
+    use.add_argument("--docker", action="store_true", help="the agent runs in a container: this machine has another name there")
+    use.add_argument(
+        "--agent-server",
+        nargs="?",
+        const=USUAL_AGENT_SERVER,
+        metavar="URL",
+        help=f"have a running agent server try it and use it ({USUAL_AGENT_SERVER})",
+    )
+    use.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask a local model to call a tool first")
+    use.add_argument("--dry-run", action="store_true", help="show the edits; touch nothing")
+    named("test", "ask it, as OpenHands does: answer, stream, tool call, vision, window")
+    named("rm", "forget one and its key")
+    env = named("env", "as LLM_* variables: lines for a shell, a file, or words for docker run")
+    env.add_argument("--docker", action="store_true", help="write a file of yours alone, and print the words of `docker run`")
+    env.add_argument("--file", type=_path, metavar="FILE", help="write a file of yours alone, with the key in it")
+    env.add_argument("--show-key", action="store_true", help="print the key too")
 
 
 def _add_offline(parser: argparse.ArgumentParser) -> None:

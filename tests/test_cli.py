@@ -54,6 +54,9 @@ def launcher(
         pytest.param(["engines", "install", "vllm", "--version", "newest"], "'newest' is not a version", id="no version"),
         pytest.param(["engines", "install", "vllm", "--cpu", "--cuda"], "not allowed with argument --cpu", id="two builds"),
         pytest.param(["engines", "add", "mine"], "the following arguments are required: --python", id="no interpreter"),
+        pytest.param(["llm", "use"], "the following arguments are required: NAME", id="no configuration to use"),
+        pytest.param(["llm", "use", "x", "--openhands", "v9"], "invalid choice: 'v9'", id="an OpenHands that does not exist"),
+        pytest.param(["llm", "add", "x", "--key", "sk"], "unrecognized arguments: --key sk", id="a key as an option"),
         pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],
 )
@@ -121,6 +124,7 @@ def test_a_known_fault_ends_with_1_a_line_and_a_hint(tmp_path: Path, words: list
         pytest.param(["ps"], [], id="ps"),
         pytest.param(["down"], {"stopped": []}, id="down"),
         pytest.param(["unwire"], [], id="unwire"),
+        pytest.param(["llm"], [], id="llm"),
     ],
 )
 def test_on_a_new_machine_the_verbs_answer_and_write_nothing(tmp_path: Path, words: list[str], expected: Any) -> None:
@@ -152,7 +156,38 @@ def test_a_choice_is_kept_and_given_back(tmp_path: Path) -> None:
 
 def test_wires_tells_of_each_target(tmp_path: Path) -> None:
     rows = json.loads(launcher(tmp_path, "wires", "--json").stdout)
-    assert [(row["agent"], row["kind"], row["wired"], row["files"]) for row in rows] == [("openhands", "file", False, [])] * 2
+    assert [(row["agent"], row["kind"], row["wired"], row["files"]) for row in rows] == [("openhands", "file", False, [])] * 4
+
+
+def test_a_provider_is_added_used_and_taken_back_and_its_key_is_never_seen(tmp_path: Path) -> None:
+    key = "sk-very-secret-0123456789"
+    seen = []
+
+    def ran(*words: str, stdin: str = "") -> str:
+        done = launcher(tmp_path, *words, stdin=stdin)
+        seen.append(done.stdout + done.stderr)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    ran("llm", "add", "cloud", "--provider", "openai", "--model", "gpt-5.6", "--key-stdin", stdin=f"{key}\n")
+    assert [row["name"] for row in json.loads(ran("llm", "--json"))] == ["cloud"]
+    assert json.loads(ran("llm", "show", "cloud", "--json"))["model"] == "openai/gpt-5.6"
+    assert json.loads(ran("llm", "edit", "cloud", "--set", "timeout=60", "--json"))["changed"] == ["timeout"]
+    assert "--env-file" in ran("llm", "env", "cloud", "--docker")
+    ran("llm", "use", "cloud", "--openhands", "all", "--dry-run")
+    used = json.loads(ran("llm", "use", "cloud", "--openhands", "all", "--json"))
+    assert len(used["edits"]) == 4
+    profile = json.loads((tmp_path / ".openhands" / "profiles" / "cloud.json").read_text())
+    assert (profile["api_key"], profile["timeout"]) == (key, 60)
+    ran("unwire")
+    assert not (tmp_path / ".openhands").exists()
+    ran("llm", "rm", "cloud")
+    assert key not in "".join(seen)
+
+
+def test_an_editor_of_the_persons_own_is_not_started_where_nobody_is(tmp_path: Path) -> None:
+    done = launcher(tmp_path, "llm", "edit", "x", env={"EDITOR": "false"})
+    assert (done.returncode, "nothing to change" in done.stderr) == (1, True)
 
 
 def test_a_plan_for_another_machine_is_whole(tmp_path: Path) -> None:
@@ -259,6 +294,7 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
         "engines",
         "doctor",
         "clean",
+        "llm",
         "wires",
         "unwire",
     )

@@ -25,8 +25,8 @@ LAYERS = (
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction", "estimate",
         "wiring.openhands_profile", "wiring.openhands_toml",
-        "wiring.openhands_cli", "wiring.openhands_llm", "wiring.openhands_settings", "wiring.json_slots",
-        "llm_env", "llm_settings", "retries",
+        "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings", "wiring.json_slots",
+        "llm_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
         "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
@@ -37,7 +37,7 @@ LAYERS = (
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
         "history", "wiring.apply",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
-        "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list",
+        "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
         "gateway.pages", "gateway.switchboard", "gateway.tls",
@@ -50,9 +50,9 @@ LAYERS = (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
-        "models_rm",
+        "models_rm", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
     )}),
-    ("surface", {"screen", "words", "cli", "__main__"}),
+    ("surface", {"screen", "person", "words", "cli", "__main__"}),
 )  # fmt: skip
 
 # Run by an engine's interpreter, never imported.

@@ -12,6 +12,7 @@ from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
 from launcher.commands.up_result import DryRunResult, UpResult
+from launcher.configurations import Traits
 from launcher.deciding import command_of, meant, with_a_gpu
 from launcher.endpoint import Endpoint, base_url
 from launcher.errors import LauncherError
@@ -24,6 +25,7 @@ from launcher.runners import spares
 from launcher.server import Server, ServerSpec, Wanted, serves, state_now
 from launcher.serving import plan_now, running_now
 from launcher.stopwatch import Stopwatch
+from launcher.tool_call import ToolProof
 from launcher.wiring import apply
 from launcher.wiring.apply import Fault, Proposal
 from launcher.wiring.base import Place, Target
@@ -37,6 +39,7 @@ class UpRequest:
     """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired.
 
     `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
+    `proof`: it is asked to call a tool, too, which takes a while on a CPU.
     """
 
     spec: ServerSpec
@@ -45,6 +48,7 @@ class UpRequest:
     register_only: bool = False
     port: int | None = None
     spare: bool = True
+    proof: bool = True
 
 
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
@@ -198,10 +202,13 @@ def _told(
     already: bool,
 ) -> UpResult:
     """Wire the agents, and say all of it."""
-    watch.phase("wiring")
     endpoint = Endpoint(
         model=server.name, base_url=server.base_url, api_key=keys.ensure(world.home.key), context=server.context
     )
+    tools = None if already or not request.proof else _tools(world, endpoint)
+    if not already:
+        configurations.note(world.home, server.name, _traits(plan, tools))
+    watch.phase("wiring")
     proposal = _propose(world, request, plan, endpoint)
     outcome = apply.write(proposal.edits, world.home)
     faults = [*proposal.faults, *outcome.faults]
@@ -210,12 +217,12 @@ def _told(
         undone = apply.unwire(request.targets, world.home, names={replaced})
         faults += [Fault(each.target, each.agent, each.reason, "") for each in undone if each.how == "failed"]
     llm = _llm(world, plan, endpoint)
-    configurations.note(world.home, llm.name, telling.traits(plan.profile, plan.engine))
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
         plan=plan,
         endpoint=endpoint,
         proof=proof,
+        tools=tools,
         key=world.home.key,
         log=server.log,
         edits=outcome.edits,
@@ -293,7 +300,25 @@ def _place(world: World, request: UpRequest) -> Place:
 
 
 def _llm(world: World, plan: Plan, endpoint: Endpoint) -> LLMConfig:
-    return telling.local(world, endpoint, telling.traits(plan.profile, plan.engine))
+    known = configurations.traits(world.home, endpoint.model)
+    return telling.local(world, endpoint, known or telling.traits(plan.profile, plan.engine))
+
+
+def _traits(plan: Plan, tools: ToolProof | None) -> Traits:
+    """What the profile says of the model, tool calls as they were seen."""
+    traits = telling.traits(plan.profile, plan.engine)
+    return replace(traits, native_tool_calling=tools.native(planned=traits.native_tool_calling)) if tools else traits
+
+
+def _tools(world: World, endpoint: Endpoint) -> ToolProof | None:
+    """Whether the model calls tools; one that is asked in vain serves all the same, and that is said."""
+    world.progress.phase("proof")
+    world.progress.update("asking it to call a tool")
+    try:
+        return probe.tools(endpoint)
+    except LauncherError as fault:
+        world.progress.say(f"whether {endpoint.model} calls tools is not known: {fault.message}")
+        return None
 
 
 def _propose(world: World, request: UpRequest, plan: Plan, endpoint: Endpoint) -> Proposal:

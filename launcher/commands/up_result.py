@@ -11,6 +11,7 @@ from launcher.endpoint import Endpoint
 from launcher.plan import Plan
 from launcher.probe import QUESTION, Proof
 from launcher.results import copied
+from launcher.tool_call import ToolProof
 from launcher.wiring.apply import Fault, Proposal, Skip
 from launcher.wiring.base import Edit
 from launcher.wiring.diff import diff
@@ -26,6 +27,7 @@ class UpResult:
     plan: Plan
     endpoint: Endpoint
     proof: Proof
+    tools: ToolProof | None
     key: Path
     log: Path
     edits: tuple[Edit, ...]
@@ -54,6 +56,7 @@ class UpResult:
             "key_file": str(self.key),
             "log": str(self.log),
             "proof": {"text": self.proof.text, "seconds": round(self.proof.seconds, 3)},
+            "tool_call": {"verdict": self.tools.verdict, "choice": self.tools.choice} if self.tools else None,
             "wired": [str(edit.path) for edit in self.edits],
             "skipped": [{"target": skip.target, "reason": skip.reason} for skip in self.skips],
             "faults": [{"target": fault.target, "message": fault.message, "hint": fault.hint} for fault in self.faults],
@@ -80,6 +83,8 @@ class UpResult:
     def _facts(self) -> Iterator[tuple[str, str]]:
         yield "asked", QUESTION
         yield "it said", f"“{_short(self.proof.text)}” in {self.proof.seconds:.1f} s"
+        if self.tools:
+            yield "tool calls", "; ".join(filter(None, (self.tools.meaning, self.tools.remedy)))
         yield "engine", f"{self.plan.engine} on {self.plan.devices}, {self.plan.variant.name}"
         yield "context", f"{self.endpoint.context:,} tokens"
         yield "base URL", self.endpoint.base_url

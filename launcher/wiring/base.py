@@ -81,8 +81,8 @@ class Target(Protocol):
         """The agent that reads these files: `openhands`."""
 
     @property
-    def GENERATION(self) -> str:
-        """The generation of the agent that does, for those who want one alone: `v0`."""
+    def GENERATIONS(self) -> tuple[str, ...]:
+        """The generations of the agent that do, for those who want one alone; the first is the one that new files are for."""
 
     def paths(self, place: Place, llm: LLMConfig) -> tuple[Path, ...]:
         """The files that `connect` reads and writes, in the order in which they are shown."""

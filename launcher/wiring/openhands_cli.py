@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from launcher.llm import LLMConfig, too_small
+from launcher.openhands_llm import fields_of, is_ours
 from launcher.wiring import json_slots
 from launcher.wiring.base import Files, Place
 from launcher.wiring.json_slots import Document, Slot
-from launcher.wiring.openhands_llm import fields_of, is_ours
 
 NAME = "openhands-cli"
 AGENT = "openhands"
-GENERATION = "cli"
+GENERATIONS = ("cli",)
 PROGRAM = "openhands"
 
 _LLM: Slot = ("llm",)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from launcher.llm import LLMConfig, too_small
 from launcher.llm_settings import refuses_name
+from launcher.openhands_llm import fields_of, is_ours
 from launcher.wiring.base import Files, Place
-from launcher.wiring.openhands_llm import fields_of, is_ours
 
 NAME = "openhands-profile"
 AGENT = "openhands"
-GENERATION = "profile"
+GENERATIONS = ("profile",)
 
 
 def paths(place: Place, llm: LLMConfig) -> tuple[Path, ...]:

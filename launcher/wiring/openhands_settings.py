@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from launcher.llm import LLMConfig, from_a_container, too_small
+from launcher.openhands_llm import fields_of, is_ours
 from launcher.wiring import json_slots
 from launcher.wiring.base import Files, Place
 from launcher.wiring.json_slots import Document, Slot
-from launcher.wiring.openhands_llm import fields_of, is_ours
 
 NAME = "openhands-settings"
 AGENT = "openhands"
-GENERATION = "v1"
+GENERATIONS = ("v1", "v0")
 
 # The newest of openhands-agent-server 1.58.0: the file's, and agent_settings' own. What a newer one looks like nobody knows.
 _FILE_SCHEMA, _AGENT_SCHEMA = 6, 9

@@ -15,7 +15,7 @@ from launcher.wiring.base import Files, Place
 
 NAME = "openhands-toml"
 AGENT = "openhands"
-GENERATION = "v0"
+GENERATIONS = ("v0",)
 
 _NOTE = "# by launcher; to undo: launcher unwire"
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,39 @@ class Machine:
 
     def json(self, *words: str, stdin: str = "", code: int = 0) -> Any:
         return json.loads(self.run(*words, "--json", stdin=stdin, code=code))
+
+
+@pytest.fixture(scope="session")
+def openhands_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has openhands-sdk."""
+    return _with_openhands("openhands-sdk", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def openhands_cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the openhands command."""
+    return _with_openhands("openhands-cli", tmp_path_factory)
+
+
+def _with_openhands(lock: str, folders: pytest.TempPathFactory) -> Path:
+    """An environment made from one of the locks."""
+    uv = find_uv_bin()
+    found = _python_312(uv)
+    if not found:
+        pytest.skip("OpenHands needs Python 3.12, and there is none here")
+    folder = folders.mktemp(lock)
+    python = folder / "bin" / "python"
+    subprocess.run([uv, "venv", "-q", "--clear", "-p", found, str(folder)], check=True)
+    words = ["pip", "install", "-q", "--require-hashes", "-p", str(python), "-r", str(ROOT / "requirements" / f"{lock}.txt")]
+    subprocess.run([uv, *words], check=True)
+    return python
+
+
+def _python_312(uv: str) -> str:
+    """One that uv finds, or one of pyenv's, whose shims answer for the chosen version alone."""
+    found = subprocess.run([uv, "python", "find", "3.12"], capture_output=True, text=True, check=False).stdout.strip()
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return found or next((str(each) for each in sorted(pyenv.glob("versions/3.12*/bin/python3.12"))), "")
 
 
 @pytest.fixture(scope="session")

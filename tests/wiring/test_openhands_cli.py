@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from launcher.openhands_llm import fields_of
 from launcher.wiring import openhands_cli as target
-from launcher.wiring.openhands_llm import fields_of
 from tests.wiring.values import KEY, LARGE, SMALL, place
 
 PLACE = place(Path("/x"))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import LauncherError
+from launcher.openhands_llm import fields_of
 from launcher.wiring import openhands_settings as target
-from launcher.wiring.openhands_llm import fields_of
 from tests.wiring.values import KEY, LARGE, OTHER, SMALL, place
 
 PLACE = place(Path("/x"))
