@@ -25,12 +25,17 @@ class Asked:
 
 @dataclass
 class ModelServer:
-    """Gives these statuses in turn and 200 from then on; HANG never answers. `refusal` is what an error says."""
+    """Gives these statuses in turn and 200 from then on; HANG never answers. `refusal` is what an error says.
+
+    `manner` is what it does with tools: call, text (the call is left in the words), shy (only when it must), words, broken,
+    refuse.
+    """
 
     statuses: list[int] = field(default_factory=list)
     refusal: str = "no"
     headers: Mapping[str, str] = field(default_factory=dict)
     context: int = 32_768
+    manner: str = "call"
     asked: list[Asked] = field(default_factory=list)
     address: str = ""
 
@@ -38,6 +43,8 @@ class ModelServer:
         status = self.statuses.pop(0) if self.statuses else 200
         if status != 200:
             return status, {"error": {"message": self.refusal, "type": "x", "code": None}}
+        if self.manner == "refuse" and asked.body and asked.body.get("tools"):
+            return 400, {"error": {"message": self.refusal, "type": "BadRequestError", "code": 400}}
         if asked.path.endswith("/models"):
             return 200, {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": self.context}]}
         if asked.path.endswith("/messages"):
@@ -51,7 +58,12 @@ class ModelServer:
         tools = body.get("tools")
         if not tools or any(each["role"] == "tool" for each in body["messages"]):
             return {"role": "assistant", "content": WORDS}
-        function = {"name": tools[0]["function"]["name"], "arguments": '{"command": "uname -m"}'}
+        name = tools[0]["function"]["name"]
+        if self.manner == "text":
+            return {"role": "assistant", "content": f'<tool_call>{{"name":"{name}"}}</tool_call>'}
+        if self.manner == "words" or (self.manner == "shy" and body["tool_choice"] == "auto"):
+            return {"role": "assistant", "content": WORDS}
+        function = {"name": name, "arguments": '{"comm' if self.manner == "broken" else '{"command": "uname -m"}'}
         return {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
 
 

@@ -9,6 +9,7 @@ import pytest
 from launcher import probe
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
+from tests.model_server import ModelServer, serving
 
 
 @contextmanager
@@ -83,6 +84,29 @@ def test_nobody_there_is_told() -> None:
     with pytest.raises(LauncherError, match=r"broke off: .*refused"):
         probe.prove(endpoint)
     assert not probe.healthy(endpoint.base_url, "/health")
+
+
+@pytest.mark.parametrize(
+    ("manner", "verdict", "choice", "requests"),
+    [
+        pytest.param("call", "parsed", "auto", 2, id="a call by itself"),
+        pytest.param("shy", "parsed", "required", 3, id="a call only when it must"),
+        pytest.param("text", "text", "auto", 1, id="a call that is left in the words"),
+        pytest.param("words", "text", "required", 2, id="words whatever is asked"),
+        pytest.param("broken", "broken", "required", 2, id="arguments that are cut"),
+        pytest.param("refuse", "refused", "auto", 1, id="no tools at all"),
+    ],
+)
+def test_a_tool_call_is_proven_as_agents_ask_for_it(manner: str, verdict: str, choice: str, requests: int) -> None:
+    with serving(ModelServer(manner=manner, refusal='"auto" tool choice requires --enable-auto-tool-choice')) as server:
+        proof = probe.tools(Endpoint("m", f"{server.address}/v1", "k", 8192))
+    assert (proof.verdict, proof.choice, len(server.asked)) == (verdict, choice, requests)
+    assert all(asked.body["stream"] and asked.headers["authorization"] == "Bearer k" for asked in server.asked)
+
+
+def test_a_wrong_key_is_no_refusal_of_tools() -> None:
+    with serving(ModelServer(statuses=[401])) as server, pytest.raises(LauncherError, match="answered 401"):
+        probe.tools(Endpoint("m", f"{server.address}/v1", "k", 8192))
 
 
 def stream(*events: str) -> bytes:

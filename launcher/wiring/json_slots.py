@@ -86,7 +86,7 @@ def _at(document: Document, slot: Slot) -> Any:
 
 
 def _set(document: Document, slot: Slot, value: Any, old: Document) -> None:
-    """Put a value back, or take the key out, and the objects above it that are empty then and were not there before."""
+    """Put a value back, or take the key out, and what we made of the places above it, if nothing else is in them."""
     above = [document]
     for key in slot[:-1]:
         above.append(above[-1][key])
@@ -95,6 +95,10 @@ def _set(document: Document, slot: Slot, value: Any, old: Document) -> None:
         return
     del above[-1][slot[-1]]
     for depth in range(len(slot) - 1, 0, -1):
-        if above[depth] or _at(old, slot[:depth]) is not _NOTHING:
+        was = _at(old, slot[:depth])
+        if above[depth] or isinstance(was, dict):
+            return
+        if was is not _NOTHING:
+            above[depth - 1][slot[depth - 1]] = was
             return
         del above[depth - 1][slot[depth - 1]]

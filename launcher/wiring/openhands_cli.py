@@ -1,6 +1,5 @@
 """OpenHands' command line (`openhands`, since 1.0): the agent that it starts with, and the window of its condenser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ AGENT = "openhands"
 GENERATIONS = ("cli",)
 PROGRAM = "openhands"
 
+_KIND: Slot = ("kind",)
 _LLM: Slot = ("llm",)
 _CONDENSER: Slot = ("condenser",)
 _CONDENSED: Slot = ("condenser", "llm")
 _WINDOW: Slot = ("condenser", "max_tokens")
+# In the order in which they are taken out: a condenser of our own goes when its model is ours no more.
+_SLOTS = (_LLM, _CONDENSED, _WINDOW, _CONDENSER)
 
 
 def paths(place: Place, llm: LLMConfig) -> tuple[Path, ...]:  # noqa: ARG001 - one file for every model
@@ -61,8 +63,8 @@ def _values(document: Document, llm: LLMConfig) -> dict[Slot, Any]:
     """Without a condenser an overflow ends the conversation; the command counts tokens by the condenser's own limit alone."""
     condensed = fields_of(llm, usage="condenser", null_lives=True)
     values: dict[Slot, Any] = {_LLM: fields_of(llm, null_lives=True)}
-    if not document:
-        values[("kind",)] = "Agent"
+    if "kind" not in document:
+        values[_KIND] = "Agent"
     if isinstance(document.get("condenser"), dict):
         return {**values, _CONDENSED: condensed, _WINDOW: llm.max_input_tokens}
     made = {"kind": "LLMSummarizingCondenser", "llm": condensed, "max_size": 240, "keep_first": 2}
@@ -71,13 +73,7 @@ def _values(document: Document, llm: LLMConfig) -> dict[Slot, Any]:
 
 def _without(path: Path, now: str | None, before: str | None, after: str | None) -> str | None:
     """A file that we made goes as a whole while it names our model: to the command, one without a model is corrupted."""
-    if now is not None and before is None and is_ours(json_slots.read(path, now), json_slots.read(path, after)):
+    mine = now is not None and is_ours(json_slots.read(path, now), json_slots.read(path, after))
+    if mine and before is None:
         return None
-    return json_slots.without(path, now, before, after, _slots, is_ours)
-
-
-def _slots(mine: Document) -> Iterator[Slot]:  # noqa: ARG001 - the same in every file
-    yield _LLM
-    yield _CONDENSED
-    yield _WINDOW
-    yield _CONDENSER
+    return json_slots.without(path, now, before, after, lambda _: (*_SLOTS, *([_KIND] if mine else [])), is_ours)
