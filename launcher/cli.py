@@ -611,9 +611,9 @@ def _world(*, offline: bool = False, pack: Path | None = None, events: bool = Fa
         return preparing.expect(home, env, ENGINES, plan)
 
     def attend(_: "World") -> None:
-        from launcher import background
+        from launcher import background, systemd
 
-        background.attend(home, env)
+        background.attend(home, env, unit_file=lambda: systemd.place(home, env, user_home))
 
     def prepare(plan: "Plan", progress: "Progress") -> "Prepared":
         from launcher import preparing

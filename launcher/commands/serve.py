@@ -8,20 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from launcher import background, lock
+from launcher import background, lock, unit
 from launcher.progress import Progress
 from launcher.supervisor import Supervisor
 from launcher.world import World
 
 _TAKE_OVER = 2.0
+_WORDS = {background.HAND_OVER: "hand over", background.LEAVE: "leave"}
 
 
 @dataclass(frozen=True, slots=True)
 class ServeResult:
-    """What it was told when it ended: `stop` ends the servers too, `hand over` and `nothing to do` leave nothing to end."""
+    """What it was told when it ended: `stop` ended the servers too, `hand over` and `leave` let them run on."""
 
     reason: str
-    exit_code: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 but for `leave`, after which systemd is not to start it again."""
+        return unit.LEFT if self.reason == "leave" else 0
 
     def json(self) -> object:
         return {"ended": self.reason}
@@ -33,8 +38,9 @@ class ServeResult:
 def run(world: World, *, stay: bool) -> ServeResult:
     """Keep alive what is wanted until a signal; unless it is to `stay`, also only until nothing is wanted any more.
 
-    INT and TERM end the servers too, which are started again by the next one; SIGUSR1 hands them over as they run. One that
-    is to stay takes over from one in the background. Raises LauncherError if another process does this already.
+    INT and TERM end the servers too, which are started again by the next one; SIGUSR1 hands them over as they run, and so does
+    SIGUSR2, after which systemd starts no other one. One that is to stay takes over from one in the background. Raises
+    LauncherError if another process does this already.
     """
     world.home.make()
     if stay and (holder := background.at_work(world.home)) and holder.command != background.STAYING:
@@ -59,14 +65,14 @@ class _Told:
     def __init__(self) -> None:
         self.what = ""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, background.HAND_OVER):
+            for number in (signal.SIGINT, signal.SIGTERM, *_WORDS):
                 signal.signal(number, self._note)
 
     def is_set(self) -> bool:
         return bool(self.what)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.what = "hand over" if number == background.HAND_OVER else "stop"
+        self.what = _WORDS.get(signal.Signals(number), "stop")
 
 
 def _stamped(progress: Progress) -> Callable[[str], None]:
