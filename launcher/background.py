@@ -81,9 +81,14 @@ def hand_over(home: Home, holder: Holder, *, by: signal.Signals = HAND_OVER, pat
         time.sleep(_LOOK)
 
 
-def await_staying(home: Home) -> Holder | None:
+def await_staying(home: Home, *, patience: float = _PATIENCE) -> Holder | None:
     """The one that systemd was told to start, as soon as it is at work; None if it does not come up."""
-    return _awaited(home, _PATIENCE)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if (holder := at_work(home)) and stays(holder):
+            return holder
+        time.sleep(_LOOK)
+    return None
 
 
 def wait_for_the_end(home: Home) -> None:
@@ -123,20 +128,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def _came_back(home: Home, name: str) -> bool:
     """Whether systemd has started it again; raises LauncherError if that is another launcher once more."""
-    holder = _awaited(home, _COMES_BACK)
+    holder = await_staying(home, patience=_COMES_BACK)
     if holder and not _is_of_this_version(holder):
         hint = "`launcher enable` makes systemd start this one, and no model is restarted"
         raise LauncherError(f"{name} starts {holder.command}, and this is {__version__}", hint=hint)
     return holder is not None
-
-
-def _awaited(home: Home, patience: float) -> Holder | None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if (holder := at_work(home)) and stays(holder):
-            return holder
-        time.sleep(_LOOK)
-    return None
 
 
 def _is_of_this_version(holder: Holder) -> bool:

@@ -165,6 +165,26 @@ def _serve(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _enable(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import enable
+
+    host.refuse_platform()
+    with _world() as world:
+        result: Result = enable.dry_run(world) if typed.dry_run else enable.run(world)
+    return _show(result, as_json=typed.json)
+
+
+def _disable(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import disable
+
+    host.refuse_platform()
+    with _world() as world:
+        result = disable.run(world)
+    return _show(result, as_json=typed.json)
+
+
 def _logs(typed: argparse.Namespace) -> int:
     from launcher.commands import logs
 
@@ -529,6 +549,8 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "down": _down,
         "ps": _ps,
         "serve": _serve,
+        "enable": _enable,
+        "disable": _disable,
         "logs": _logs,
         "explain": _explain,
         "chat": _chat,

@@ -1,6 +1,7 @@
 """Looks at all that a model's start depends on, at once, and has each thing judged."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -8,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import disk as disks
-from launcher import environments, host, nvml, ports, processes, reach, stock, store, surroundings, weights
+from launcher import environments, host, nvml, ports, processes, reach, stock, store, surroundings, systemd, unit, weights
 from launcher.checks import graphics, home, network, system
 from launcher.checks.graphics import DriverSeen, Needs
-from launcher.checks.home import Kept, Room, Running, Stray
+from launcher.checks.home import Enabled, Kept, Room, Running, Stray
 from launcher.checks.network import PortSeen
 from launcher.deciding import decide, refusal
 from launcher.errors import LauncherError
@@ -57,6 +58,7 @@ def examine(world: World) -> tuple[Finding, ...]:
         *_tried("records", lambda: home.records(stock.damaged(world.home))),
         *_tried("file modes", lambda: [home.modes(surroundings.open_to_others(stock.private(world.home)))]),
         *_tried("server", lambda: home.servers([_running(server, live) for server in servers])),
+        *_tried("machine restart", lambda: [home.after_a_restart(_enabled(world))]),
         *_tried("orphans", lambda: _left(world, servers, ours)),
         *_tried("port", lambda: [network.port(_port(world, running))]),
     ]
@@ -190,6 +192,24 @@ def _rooms(world: World, plan: Plan | None, kept: tuple[Kept, ...], models: tupl
 def _running(server: Server, live: dict[str, tuple[int, ...]]) -> Running:
     state, detail = state_now(server, alive=bool(live.get(server.name)))
     return Running(server.name, state, detail)
+
+
+def _enabled(world: World) -> Enabled | None:
+    file = systemd.place(world.home, world.env, world.user_home)
+    if not (text := systemd.written(file)):
+        return None
+    try:
+        now = systemd.look(world.env, file.name)
+    except LauncherError as fault:
+        return Enabled(file.name, fault=fault.message)
+    return Enabled(
+        file.name,
+        enabled=now.enabled == "enabled",
+        active=now.active,
+        own=unit.start_line(Path(sys.executable)) in text.splitlines(),
+        lingers=systemd.lingers(world.env),
+        linger=systemd.LINGER,
+    )
 
 
 def _left(world: World, servers: tuple[Server, ...], ours: set[int]) -> Iterator[Finding]:

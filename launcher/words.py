@@ -101,6 +101,7 @@ def parser() -> "_Parser":
     _add_keys_verbs(_verb(verbs, "keys", "the keys that clients may send, by name"))
     _verb(verbs, "doctor", "whether all that a model's start depends on is well, and what to do where it is not")
     _add_clean(verbs)
+    _add_keeping_verbs(verbs)
     _add_llm_verbs(_verb(verbs, "llm", "the LLM configurations there are: models here, and models of providers"))
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
@@ -124,14 +125,20 @@ def _verb(verbs: Any, name: str, about: str, *, json: bool | str = False) -> arg
     return parser
 
 
+def _add_keeping_verbs(verbs: Any) -> None:
+    serve = _verb(verbs, "serve", "keep alive what is wanted, in the foreground (`up` starts this in the background)")
+    # What `up` starts: it ends when nothing is wanted any more.
+    serve.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    enable = _verb(verbs, "enable", "have systemd start what is wanted with this machine, and keep it alive")
+    enable.add_argument("--dry-run", action="store_true", help="show the unit that would be written; touch nothing")
+    _verb(verbs, "disable", "take that back; what runs goes on until the machine goes down")
+
+
 def _add_clean(verbs: Any) -> None:
     clean = _verb(verbs, "clean", "what takes room on the disk; with a kind, free it")
     clean.add_argument("kind", nargs="?", choices=(*KINDS, "all"), metavar="KIND", help=f"{', '.join(KINDS)} or all")
     clean.add_argument("names", nargs="*", metavar="NAME", help="only these (what lies elsewhere goes only when it is named)")
     clean.add_argument("--yes", action="store_true", help="free it without asking")
-    serve = _verb(verbs, "serve", "keep alive what is wanted, in the foreground (`up` starts this in the background)")
-    # What `up` starts: it ends when nothing is wanted any more.
-    serve.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_pull(verbs: Any) -> None:

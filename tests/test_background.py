@@ -4,26 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from launcher import __version__, background, ports, processes, store, unit
-from launcher.engines import vllm
+from launcher import __version__, background, ports, processes, unit
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.lock import Holder
-from launcher.prepared import Prepared
-from launcher.runners import local
-from launcher.server import Server, ServerSpec, Wanted
-from tests import stub_engine
-
-ROOT = Path(__file__).parents[1]
-MODEL = "smollm2-135m"
-NOWHERE = Path("/nonexistent/model-launcher.service")
+from tests.homestead import Homestead, awaited, homestead, lives
 
 # Plays a `launcher serve` of another version: its words, the seconds that it goes on after a signal, and what then runs.
 ANOTHER = """
@@ -44,106 +34,22 @@ if then and signal.SIGUSR1 in told:
 """
 
 
-def awaited(happened: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@dataclass
-class Homestead:
-    """A home, the environment of who uses it, and the processes that were started in it."""
-
-    home: Home
-    env: dict[str, str]
-    started: list["subprocess.Popen[str]"] = field(default_factory=list)
-
-    def serve(self, *words: str) -> "subprocess.Popen[str]":
-        return self.run([sys.executable, "-m", "launcher", "serve", *words])
-
-    def run(self, argv: list[str]) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(argv, cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.started.append(process)
-        return process
-
-    def another(self, command: str, *then: str) -> "subprocess.Popen[str]":
-        process = self.run([sys.executable, "-c", ANOTHER, str(self.home.serving), command, *then])
-        assert process.stdout
-        assert process.stdout.readline() == "held\n"
-        return process
-
-    def attend(self, unit_file: Path = NOWHERE) -> None:
-        background.attend(self.home, self.env, unit_file=lambda: unit_file)
-
-    def holder(self) -> Holder | None:
-        return background.at_work(self.home)
-
-    def staying(self) -> "subprocess.Popen[str]":
-        process = self.serve()
-        awaited(lambda: (holder := self.holder()) is not None and holder.pid == process.pid)
-        return process
-
-    def want(self, port: int) -> None:
-        """A wish for a model whose engine is the stub."""
-        environment = self.home.root / "engine"
-        python = environment / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        # vLLM is run as `python -I -m MODULE OPTION...`
-        python.write_text(f'#!/bin/sh\nshift 3\nexec "{sys.executable}" "{stub_engine.__file__}" "$@"\n')
-        python.chmod(0o755)
-        prepared = Prepared(
-            environment=environment, python=python, weights=environment, caches=self.home.caches, version=vllm.VERSION
-        )
-        spec = ServerSpec(model=MODEL)
-        planned = replace(spec, engine="vllm", variant="fp16", context=8192)
-        env = {name: value for name, value in self.env.items() if name == "PATH"}
-        wish = Wanted(spec=spec, ask="one", planned=planned, prepared=prepared, port=port, env=env, spare=False)
-        store.want(self.home, wish)
-
-    def ready(self) -> Server:
-        def is_ready() -> bool:
-            server = store.find(self.home, MODEL)
-            return server is not None and server.state == "ready"
-
-        awaited(is_ready)
-        server = store.find(self.home, MODEL)
-        assert server
-        return server
+def another(place: Homestead, command: str, *then: str) -> "subprocess.Popen[str]":
+    process = place.run([sys.executable, "-c", ANOTHER, str(place.home.serving), command, *then])
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Homestead]:
-    home = Home(tmp_path / "home").make()
-    env = {
-        **{name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}},
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "LAUNCHER_HOME": str(home.root),
-        "CUDA_VISIBLE_DEVICES": "",
-        "HF_HUB_OFFLINE": "1",
-    }
-    made = Homestead(home, env)
-    yield made
-    store.unwant(home, MODEL)
-    for server in store.seen(home):
-        if server.handle:
-            local.stop(server.handle, grace=0)
-    if (holder := made.holder()) and holder.pid:
-        os.kill(holder.pid, signal.SIGTERM)
-    for process in made.started:
-        process.kill()
-        process.communicate()
-    awaited(lambda: made.holder() is None)
+    with homestead(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def port() -> int:
     return ports.free(20_000 + os.getpid() % 20_000)
-
-
-def lives(server: Server) -> bool:
-    return bool(server.members) and all(processes.lives(pid, started) for pid, started in server.members)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +166,7 @@ def test_its_last_words_are_what_it_said_last(tmp_path: Path, log: str | None, w
 @pytest.mark.parametrize("command", ["launcher serve 0.0.1 --background", "launcher serve 0.0.1"])
 def test_one_of_another_version_makes_room_for_ours(place: Homestead, port: int, command: str) -> None:
     place.want(port)
-    other = place.another(command)
+    other = another(place, command)
     place.attend()
     assert other.wait(30) == 0
     holder = place.holder()
@@ -272,7 +178,7 @@ def test_one_that_systemd_starts_anew_is_waited_for(place: Homestead, port: int,
     place.want(port)
     file = tmp_path / "model-launcher.service"
     file.touch()
-    place.another("launcher serve 0.0.1", sys.executable, "-m", "launcher", "serve")
+    another(place, "launcher serve 0.0.1", sys.executable, "-m", "launcher", "serve")
     place.attend(file)
     holder = place.holder()
     assert holder
@@ -284,7 +190,7 @@ def test_a_unit_that_starts_another_version_is_told(place: Homestead, tmp_path: 
     file = tmp_path / "model-launcher.service"
     file.touch()
     command = "launcher serve 0.0.1"
-    place.another(command, sys.executable, "-c", ANOTHER, str(place.home.serving), command)
+    another(place, command, sys.executable, "-c", ANOTHER, str(place.home.serving), command)
     expected = f"model-launcher.service starts launcher serve 0.0.1, and this is {__version__}"
     with pytest.raises(LauncherError, match=expected) as caught:
         place.attend(file)
@@ -292,7 +198,7 @@ def test_a_unit_that_starts_another_version_is_told(place: Homestead, tmp_path: 
 
 
 def test_one_that_does_not_make_room_is_named(place: Homestead) -> None:
-    other = place.another("launcher serve 0.0.1")
+    other = another(place, "launcher serve 0.0.1")
     holder = place.holder()
     assert holder
     with pytest.raises(LauncherError, match=rf"\(pid {other.pid}\) does not hand over") as caught:
@@ -302,7 +208,7 @@ def test_one_that_does_not_make_room_is_named(place: Homestead) -> None:
 
 
 def test_a_holder_without_a_name_is_sent_no_signal(place: Homestead) -> None:
-    other = place.another("launcher serve 0.0.1")
+    other = another(place, "launcher serve 0.0.1")
     # To the kernel the process 0 is everybody in our own group: we would not be here any more.
     background.hand_over(place.home, Holder(pid=0, started=0.0, command="a process that did not say its name"))
     assert other.poll() is None

@@ -55,6 +55,23 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Enabled:
+    """The unit that was written for this home, and what systemd makes of it; `active` in its own words.
+
+    `fault` is what kept us from asking. `own`: it starts this very launcher. `lingers`: without a login too. `linger` is the
+    command for that.
+    """
+
+    name: str
+    fault: str = ""
+    enabled: bool = True
+    active: str = "active"
+    own: bool = True
+    lingers: bool = True
+    linger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stray:
     """A process of a server that no record tells of; `memory` bytes come free when it ends."""
 
@@ -139,6 +156,23 @@ def servers(seen: Sequence[Running]) -> tuple[Finding, ...]:
         elif each.state in {"ready", "starting", "waiting"}:
             found.append(passes("server", f"{each.name} is {each.state}"))
     return tuple(found) or (passes("server", "none runs"),)
+
+
+def after_a_restart(seen: Enabled | None) -> Finding:
+    """Whether what is wanted comes back with the machine; that it does not is nobody's fault until it was asked for."""
+    title, again = "machine restart", "`launcher enable` writes and starts it anew; no model is restarted"
+    if seen is None:
+        return passes(title, "nothing comes back by itself: `launcher enable` changes that")
+    if seen.fault:
+        return warns(title, f"{seen.name} is there, but systemd is not: {seen.fault}", "`launcher serve` in the foreground")
+    if not seen.enabled or seen.active not in {"active", "activating", "reloading"}:
+        state = seen.active if seen.enabled else "not enabled"
+        return warns(title, f"{seen.name} is {state}; `journalctl --user -u {seen.name}` may tell why", again)
+    if not seen.own:
+        return warns(title, f"{seen.name} starts another launcher than this one", again)
+    if not seen.lingers:
+        return warns(title, f"{seen.name} is at work only while you are logged in", f"`{seen.linger}`")
+    return passes(title, f"{seen.name} keeps alive what is wanted, and starts it with the machine")
 
 
 def strays(seen: Sequence[Stray]) -> Finding:
