@@ -8,9 +8,9 @@ worker, its core, its API server, its `serve`, or several of them at once. It mu
 is ended with KILL, at a random moment or as soon as a file is being written. Then every state file must be readable, the next
 `serve` must make true what is wanted, and the next `up` must give an answer.
 
-After each round no process that was started from here may be left, the port must be free, no half-written file may lie
-anywhere, and the agent's file must be got back byte for byte. One line of JSON a round, a summary last; exit code 1 if anything
-was wrong. 5 s a round on two cores.
+After each round no process that was started from here may be left, the port must be free, no half-written file of an earlier
+round may lie anywhere (the next write in its folder clears it), and the agent's file must be got back byte for byte. One line
+of JSON a round, a summary last; exit code 1 if anything was wrong. 5 s a round on two cores.
 """
 
 import argparse
@@ -192,6 +192,7 @@ class Harmed:
 
     def __init__(self, root: Path, manner: str, chance: random.Random) -> None:
         self.root = root
+        self.half_written = half_written(root)
         self.flags = MANNERS[manner]
         self.world = world_of(root, self.flags)
         self.chance = chance
@@ -297,8 +298,8 @@ class Harmed:
         if (self.root / "here" / "config.toml").read_text() != CONFIG:
             self.wrong("the agent's file is another one")
         self.state()
-        for path in half_written(self.root):
-            self.wrong(f"half written: {path}")
+        for path in set(half_written(self.root)) & set(self.half_written):
+            self.wrong(f"half written, and left by a whole round: {path}")
 
 
 def _last_line(log: Path) -> str:
@@ -401,7 +402,7 @@ def cut_off(each: Harmed) -> dict[str, Any]:
     while whom == "everything" and (all_of_them := here(each.root)):
         for pid in all_of_them:
             _kill(pid)
-    cut = len(half_written(each.root))
+    cut = len(set(half_written(each.root)) - set(each.half_written))
     each.state()
     if verb and whom == "serve":
         # Its work goes on: the one that it looks for in the background is another one now.
