@@ -1,14 +1,13 @@
 """The keys that servers ask for: made once, each in a file that only its user can read."""
 
 import hashlib
-import os
 import re
 import secrets
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher import atomic
 from launcher.errors import LauncherError
 from launcher.home import Home
 
@@ -102,14 +101,6 @@ def read(path: Path) -> str | None:
 
 
 def _make(path: Path) -> None:
-    """Write aside, then link: the name appears with the whole key in it, and never in place of another's."""
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 by definition
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{_PREFIX}{secrets.token_urlsafe(32)}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            path.hardlink_to(aside)
-    finally:
-        Path(aside).unlink()
+    """The name appears with the whole key in it, and never in place of another's."""
+    with suppress(FileExistsError):
+        atomic.make(path, f"{_PREFIX}{secrets.token_urlsafe(32)}\n")

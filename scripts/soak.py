@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Starts the embedded model on the real engine, does it harm at a random moment, and checks that nothing is left behind.
 
-`scripts/soak [--rounds N] [--seed N] [--home DIR]`. Each round: `launcher up`, a harm, `launcher down`; then no process may
-show the server's id, its session or its environment, and the port must be free. One line of JSON a round, a summary last;
-exit code 1 if anything was left. About 50 s a round on two cores.
+`scripts/soak [--rounds N] [--seed N] [--home DIR]`. Each round: `launcher up`, a harm, `launcher down`. What was killed must
+answer again by itself at the same address before that, or be ended in the midst of it; then no process may show the server's
+id, its session or its environment, none may be `launcher serve` of that home, and the port must be free. One line of JSON a
+round, a summary last; exit code 1 if anything was wrong. About 50 s a round on two cores. `scripts/soak stub` does it with an
+engine that takes no time (soak_stub.py).
 """
 
 import argparse
@@ -23,6 +25,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = [sys.executable, "-m", "launcher"]
 LONGEST_START = 40.0
+# So long may an engine take to be back, and this share of the kills is not waited for: `down` comes in the midst.
+PATIENCE, HASTY = 180.0, 0.3
 
 
 class Round:
@@ -32,6 +36,7 @@ class Round:
         self.env = {**os.environ, "LAUNCHER_HOME": str(home), "PYTHONPATH": str(ROOT)}
         self.home = home
         self.chance = chance
+        self.faults: list[str] = []
 
     def launcher(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end."""
@@ -62,24 +67,69 @@ def nothing(_: Round) -> dict[str, Any]:
 
 def kill_leader(each: Round) -> dict[str, Any]:
     """End the API server with KILL: engine core and worker live on."""
-    os.kill(each.handle()["pid"], signal.SIGKILL)
-    return {}
+    before = each.handle()
+    os.kill(before["pid"], signal.SIGKILL)
+    return back(each, before)
 
 
 def kill_any(each: Round) -> dict[str, Any]:
     """End one of the server's processes, whichever."""
-    leader = each.handle()["pid"]
+    before = each.handle()
+    leader = before["pid"]
     members = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _session(int(path.name)) == leader]
     victim = each.chance.choice(members)
     os.kill(victim, signal.SIGKILL)
-    return {"killed": "leader" if victim == leader else "child"}
+    return {"killed": "leader" if victim == leader else "child", **back(each, before)}
+
+
+def kill_serve(each: Round) -> dict[str, Any]:
+    """End `launcher serve` with KILL: the model goes on, and the next one finds it as it is."""
+    before = each.handle()
+    os.kill(serving(each)["pid"], signal.SIGKILL)
+    each.up()
+    if each.handle() != before:
+        each.faults.append("the engine was started anew")
+    return {}
+
+
+def kill_both(each: Round) -> dict[str, Any]:
+    """End `launcher serve` and the API server at once: the next one brings the model back."""
+    before = each.handle()
+    os.kill(serving(each)["pid"], signal.SIGKILL)
+    os.kill(before["pid"], signal.SIGKILL)
+    each.up()
+    return {}
 
 
 def restart(each: Round) -> dict[str, Any]:
-    """Kill it and start it again over its orphans."""
-    kill_leader(each)
+    """Kill it, and ask for it while its supervisor brings it back."""
+    os.kill(each.handle()["pid"], signal.SIGKILL)
+    time.sleep(each.chance.uniform(0.0, 10.0))
     each.up()
     return {}
+
+
+def back(each: Round, before: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the model is served again, by other processes at the same address, or not at all."""
+    if each.chance.random() < HASTY:
+        return {"waited": False}
+    begun = time.monotonic()
+    address = each.row()["base_url"]
+    while (row := each.row())["state"] != "ready" or each.handle() == before:
+        if time.monotonic() - begun > PATIENCE:
+            each.faults.append(f"it does not come back: {row['state']} {row['detail']}")
+            return {"waited": True}
+        time.sleep(0.2)
+    if row["base_url"] != address:
+        each.faults.append(f"it moved from {address} to {row['base_url']}")
+    each.up()
+    return {"again": round(time.monotonic() - begun, 1)}
+
+
+def serving(each: Round) -> dict[str, Any]:
+    """The background process as its lock tells of it; empty if there is none."""
+    text = (each.home / "serve.lock").read_text()
+    return json.loads(text) if text else {}
 
 
 def interrupt_up(each: Round) -> dict[str, Any]:
@@ -92,7 +142,14 @@ def kill_up(each: Round) -> dict[str, Any]:
     return _end_up(each, signal.SIGKILL)
 
 
-ON_A_MODEL: tuple[Callable[[Round], dict[str, Any]], ...] = (nothing, kill_leader, kill_any, restart)
+ON_A_MODEL: tuple[Callable[[Round], dict[str, Any]], ...] = (
+    nothing,
+    kill_leader,
+    kill_any,
+    kill_serve,
+    kill_both,
+    restart,
+)
 ON_A_START: tuple[Callable[[Round], dict[str, Any]], ...] = (interrupt_up, kill_up)
 
 
@@ -114,17 +171,21 @@ def _session(pid: int) -> int:
         return -1
 
 
-def left_over(handles: list[dict[str, Any]]) -> list[str]:
-    """Processes that show a sign of any of these servers."""
+def left_over(home: Path, handles: list[dict[str, Any]]) -> list[str]:
+    """Processes that show a sign of any of these servers, and every `launcher serve` of this home."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            environ, maps, name = (path / "environ").read_bytes(), (path / "maps").read_text(), (path / "comm").read_text()
+            environ, words = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
+            maps, name = (path / "maps").read_text(), (path / "comm").read_text()
         except OSError:
             continue
         session = _session(int(path.name))
-        if any(
-            each["server_id"].encode() in environ or session == each["pid"] or each["environment"] in maps for each in handles
+        # Engines inherit no such variable.
+        supervises = f"LAUNCHER_HOME={home}\0".encode() in environ and b"launcher\0serve\0" in words
+        if supervises or any(
+            each["server_id"].encode() in environ or session == (each["pid"] or -1) or each["environment"] in maps
+            for each in handles
         ):
             found.append(f"{path.name} {name.strip()}")
     return sorted(found)
@@ -135,18 +196,26 @@ def one_round(each: Round) -> dict[str, Any]:
     begun = time.monotonic()
     harm = each.chance.choice([*ON_A_MODEL, *ON_A_START])
     handles = []
-    if harm in ON_A_MODEL:
-        each.up()
-        handles.append(each.handle())
-    told = harm(each)
+    told: dict[str, Any] = {}
+    try:
+        if harm in ON_A_MODEL:
+            each.up()
+            handles.append(each.handle())
+        told = harm(each)
+    except RuntimeError as fault:
+        each.faults.append(str(fault))
     record = each.home / "state" / "seen" / "smollm2-135m.json"
     handles += [handle] if record.exists() and (handle := each.handle()) else []
     each.launcher("down", "--json")
     port = int(each.row().get("base_url", "http://127.0.0.1:0/v1").split(":")[2].split("/")[0])
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
-    return {"harm": harm.__name__, **told, "left": left_over(handles), "seconds": round(time.monotonic() - begun, 1)}
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            each.faults.append(f"port {port} is lost")
+    each.faults += [f"left: {name}" for name in left_over(each.home, handles)]
+    return {"harm": harm.__name__, **told, "faults": each.faults, "seconds": round(time.monotonic() - begun, 1)}
 
 
 def main() -> int:
@@ -163,7 +232,7 @@ def main() -> int:
     for number in range(options.rounds):
         rounds.append(one_round(Round(home, chance)))
         print(json.dumps({"round": number, **rounds[-1]}), flush=True)
-    bad = [each for each in rounds if each["left"]]
+    bad = [each for each in rounds if each["faults"]]
     print(json.dumps({"rounds": len(rounds), "bad": len(bad)}))
     return 1 if bad else 0
 

@@ -1,5 +1,10 @@
+import fcntl
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,3 +95,54 @@ def test_a_file_stays_its_owners(tmp_path: Path) -> None:
     owner = (path.stat().st_uid, path.stat().st_gid)
     atomic.write(path, "new")
     assert (path.stat().st_uid, path.stat().st_gid) == owner
+
+
+@pytest.mark.parametrize("how", ["write", "make"])
+def test_what_a_dead_writer_left_is_cleared_by_the_next_and_nothing_else_is(tmp_path: Path, how: str) -> None:
+    """A writer holds a lock on what it writes aside; the kernel takes the lock of one that is killed."""
+    for name in (".a.launcher-dead", ".a.launcher-alive", ".a.launcher", "a.launcher-theirs"):
+        (tmp_path / name).write_text("half")
+    with (tmp_path / ".a.launcher-alive").open() as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        {"write": atomic.write, "make": atomic.make}[how](tmp_path / "b", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {".a.launcher-alive", ".a.launcher", "a.launcher-theirs", "b"}
+
+
+@pytest.mark.parametrize("how", ["write", "make"])
+def test_writers_that_race_do_not_take_each_others_work_for_a_dead_ones(tmp_path: Path, how: str) -> None:
+    code = (
+        "import sys; from pathlib import Path; from launcher import atomic\n"
+        "for n in range(150): getattr(atomic, sys.argv[2])(Path(sys.argv[1]) / (sys.argv[3] + str(n)), 'new')"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path), how]
+    writers = [subprocess.Popen([*words, name]) for name in ("a", "b", "c")]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert len(list(tmp_path.iterdir())) == 450
+
+
+def test_of_those_who_make_a_file_one_is_first_and_the_others_are_told(tmp_path: Path) -> None:
+    atomic.make(tmp_path / "file", "first")
+    with pytest.raises(FileExistsError):
+        atomic.make(tmp_path / "file", "second")
+    assert (tmp_path / "file").read_text() == "first"
+    assert mode(tmp_path / "file") == 0o600
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_reader_never_sees_half_of_a_file_whenever_its_writers_are_killed(tmp_path: Path) -> None:
+    """A little of what scripts/soak does for hours: a file of the sum of its lines, written again and again."""
+    path = tmp_path / "file"
+    code = (
+        "import itertools, sys; from pathlib import Path; from launcher import atomic\n"
+        "for n in itertools.count(): atomic.write(Path(sys.argv[1]), f'{n % 10}' * 200_000)"
+    )
+    for number in range(10):
+        with subprocess.Popen([sys.executable, "-c", code, path]) as writer:
+            while not path.exists():
+                time.sleep(0.001)
+            time.sleep(0.2 + number / 400)
+            writer.send_signal(signal.SIGKILL)
+        text = path.read_text()
+        assert text == text[0] * 200_000
+    atomic.write(path, "the last")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

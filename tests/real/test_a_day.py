@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ import openai
 import psutil
 import pytest
 
-from launcher import history, ports, store
+from launcher import background, history, ports, store
 from launcher.engines import vllm
 from launcher.environments import build_for, installed_size
 from launcher.home import Home
-from launcher.runners import spares
+from launcher.runners import local, spares
 from launcher.runners.base import Handle
 from tests.real.conftest import Machine
 
@@ -75,6 +76,56 @@ def left_over(handle: Handle) -> dict[int, str]:
         if handle.server_id.encode() in environ or session == handle.pid or str(handle.environment) in maps:
             found[process.pid] = process.name()
     return found
+
+
+def asked(machine: Machine) -> str:
+    """What the model answers at the address and with the key that agents have."""
+    key = (machine.home / "keys" / "agent.key").read_text().strip()
+    client = openai.OpenAI(base_url=row_of(machine)["base_url"], api_key=key, max_retries=0)
+    answer = client.chat.completions.create(model="smollm2-135m", messages=QUESTION, temperature=0, max_tokens=24)
+    return answer.choices[0].message.content or ""
+
+
+def serve_is_killed(machine: Machine) -> None:
+    """The model answers on without it; the next one finds it as it is, and starts nothing."""
+    home, before = Home(machine.home), handle_of(machine)
+    serving = background.at_work(home)
+    assert serving
+    os.kill(serving.pid, signal.SIGKILL)
+    awaited(lambda: not psutil.pid_exists(serving.pid) or psutil.Process(serving.pid).status() == psutil.STATUS_ZOMBIE)
+    assert "Paris" in asked(machine)
+    assert machine.json("up", "--no-wire")["already"]
+    again = background.at_work(home)
+    assert again
+    assert again.pid != serving.pid
+    assert (handle_of(machine), row_of(machine)["restarts"]) == (before, 0)
+
+
+def process_is_killed(machine: Machine, title: str) -> None:
+    """Kill the server's process of this title, or its first one: all of it is replaced, and the address stays."""
+    home, before, url = Home(machine.home), handle_of(machine), row_of(machine)["base_url"]
+    waiting = spare_processes(home)
+    old = {psutil.Process(pid) for pid in left_over(before) if pid not in waiting}
+    titled = [process.pid for process in old if title and title in " ".join(process.cmdline())]
+    os.kill(titled[0] if title else before.pid, signal.SIGKILL)
+    awaited(lambda: (row := row_of(machine))["state"] == "ready" and handle_of(machine) != before and row["base_url"] == url)
+    assert "Paris" in asked(machine)
+    assert len(old) >= 3
+    assert [process for process in old if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+    now = handle_of(machine)
+    awaited(lambda: not set(left_over(now)) - set(local.processes(now)) - spare_processes(home))
+
+
+def spare_processes(home: Home) -> set[int]:
+    spare = spares.kept(home)
+    return set(local.processes(spare.handle)) if spare else set()
+
+
+def awaited(happened: Callable[[], bool], seconds: float = 180.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_up_proves_the_model(up: dict[str, Any]) -> None:
@@ -232,20 +283,18 @@ def test_a_second_up_says_that_it_is_up(machine: Machine, up: dict[str, Any]) ->
 
 
 @pytest.mark.usefixtures("up")
-def test_an_engine_that_was_killed_leaves_orphans_and_the_next_up_ends_them(machine: Machine) -> None:
-    handle = handle_of(machine)
-    os.kill(handle.pid, signal.SIGKILL)
-    time.sleep(1)
-    assert row_of(machine)["state"] == "failed"
+def test_serve_is_killed_and_the_model_answers_on_and_is_found_again(machine: Machine) -> None:
+    serve_is_killed(machine)
+
+
+@pytest.mark.usefixtures("up")
+@pytest.mark.parametrize(
+    "title", ["VLLM::Worker", "VLLM::EngineCore", ""], ids=["the worker", "the engine core", "the API server"]
+)
+def test_one_process_is_killed_and_the_model_answers_again_and_nothing_is_left(machine: Machine, title: str) -> None:
     spare = spares.kept(Home(machine.home))
+    process_is_killed(machine, title)
     assert spare
-    orphans = set(left_over(handle)) - {spare.handle.pid}
-    assert orphans
-    again = machine.json("up")
-    assert not again["already"]
-    # Everything was there already: the environment and the weights took no time.
-    assert again["seconds"]["environment"] + again["seconds"]["weights"] < 5
-    assert not {pid for pid in orphans if psutil.pid_exists(pid)}
     assert handle_of(machine).pid == spare.handle.pid, "the spare became the server"
 
 

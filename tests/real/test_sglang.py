@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.real.conftest import Machine
-from tests.real.test_a_day import QUESTION, handle_of, left_over
+from tests.real.test_a_day import QUESTION, handle_of, left_over, process_is_killed, serve_is_killed
 
 pytestmark = pytest.mark.real
 
@@ -77,6 +77,19 @@ def test_its_environment_passes_its_own_check(machine: Machine) -> None:
 def test_ps_says_which_engine_it_is(machine: Machine, up: dict[str, Any]) -> None:
     row = next(each for each in machine.json("ps") if each["name"] == up["model"])
     assert (row["engine"], row["state"], row["context"]) == ("sglang", "ready", 8192)
+
+
+@pytest.mark.usefixtures("up")
+def test_serve_is_killed_and_the_model_answers_on_and_is_found_again(machine: Machine) -> None:
+    serve_is_killed(machine)
+
+
+@pytest.mark.usefixtures("up")
+@pytest.mark.parametrize(
+    "title", ["sglang::scheduler", "sglang::detokenizer", ""], ids=["the scheduler", "the detokenizer", "the API server"]
+)
+def test_one_process_is_killed_and_the_model_answers_again_and_nothing_is_left(machine: Machine, title: str) -> None:
+    process_is_killed(machine, title)
 
 
 def test_down_leaves_nothing_behind(machine: Machine, up: dict[str, Any]) -> None:
