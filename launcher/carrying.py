@@ -22,7 +22,16 @@ def _wanted_2(content: dict[str, Any]) -> dict[str, Any]:
     """Version 1 was the person's words alone; all else is found again at the next start."""
     spec = _spec_2(content)
     nowhere = {"environment": "", "python": "", "weights": "", "caches": "", "version": ""}
-    return {"spec": spec, "ask": "", "planned": spec, "prepared": nowhere, "port": 0, "env": {}, "spare": True}
+    return {
+        "spec": spec,
+        "ask": "",
+        "planned": spec,
+        "prepared": nowhere,
+        "env": {},
+        "spare": True,
+        "idle_stop": None,
+        "keep": False,
+    }
 
 
 def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +50,7 @@ def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
         "seconds": 0.0,
         "shrunk": None,
         "notes": [],
+        "tools": False,
     }
     return {**new, **content, "spec": _spec_2(content["spec"])}
 

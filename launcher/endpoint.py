@@ -13,6 +13,12 @@ class Endpoint:
     context: int
 
 
+def place_of(base_url: str) -> tuple[str, int]:
+    """The host and the port of such an address, ("", 0) of none."""
+    host, _, port = base_url.removeprefix("http://").removesuffix("/v1").rpartition(":")
+    return host, int(port or 0)
+
+
 def base_url(host: str, port: int) -> str:
     """The address that OpenAI-compatible clients are given."""
     return f"http://{host}:{port}/v1"

@@ -46,6 +46,10 @@ class Home:
         """The lock that the one background process of this home holds."""
         return self.root / "serve.lock"
 
+    def engine_key(self, name: str) -> Path:
+        """The key that the engine of a model asks for, which the gateway alone knows."""
+        return self.root / "keys" / "engines" / f"{name}.key"
+
     @property
     def serve_log(self) -> Path:
         return self.logs / "serve.log"

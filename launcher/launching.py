@@ -3,7 +3,6 @@
 import os
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -97,19 +96,6 @@ def begin(what: Launch, server: Server, spare: spares.Spare | None) -> Server:
         server_id = server.handle.server_id if server.handle else ""
         handle = what.runner.start(command, log=what.log, server_id=server_id, environment=what.environment, inherited=env)
     return replace(server, handle=handle)
-
-
-def wait_for_port(port: int, *, cancelled: Callable[[], bool] = lambda: False) -> None:
-    """Until nothing listens there; raises LauncherError if a stranger has it, who would be asked for our proof.
-
-    The kernel closes an engine's sockets a moment after its end (seen with SGLang, which ends by a kill).
-    """
-    deadline = time.monotonic() + PORT_BACK
-    while (holder := ports.holder(port)) and time.monotonic() < deadline and not cancelled():
-        time.sleep(_LOOK)
-    if holder:
-        hint = "stop that program, or move to another port with `launcher up --port` (agents are wired anew)"
-        raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
 
 
 def proof(server: Server, api_key: str) -> Proof:

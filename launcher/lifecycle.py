@@ -1,12 +1,14 @@
 """What to do with a server next, from its record, from what is wanted and from what a look at it found. Decisions only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from launcher.server import Server, Wanted
 
 # `start` it, `prove` it for the first time, `probe` it again, `recover` from its failure, `end` what is not wanted.
-Action = Literal["start", "prove", "probe", "recover", "end", "nothing"]
+# `unload` what is wanted only when somebody asks for it.
+Action = Literal["start", "prove", "probe", "recover", "unload", "end", "nothing"]
 
 # The everyday reason for a probe, which nobody has to read of.
 IDLE = "it was idle"
@@ -30,6 +32,8 @@ class Policy:
     # How often the host's memory and disk are looked at.
     host: float = 30.0
     patience: float = 30.0
+    # How long running requests are waited for when a server makes room.
+    drain: float = 60.0
 
     def delay(self, restarts: int) -> float:
         """How long to wait after so many failures in a row."""
@@ -42,7 +46,8 @@ class Sight:
 
     `alive`: its first process runs. `missing`: another process that was there when it was proven is gone. `healthy`: it says so
     itself. `fault` is what its last probe found wrong. `worked` is when it last generated something; `busy`: it has requests to
-    answer now. `clear`: nothing else is being started or ended on this machine.
+    answer now. `clear`: nothing else is being started or ended on this machine. `asked`: a request waits for it; `used` is
+    when one last came; `room_for` is who shall have its memory.
     """
 
     now: float
@@ -54,41 +59,60 @@ class Sight:
     worked: float = 0.0
     busy: bool = False
     clear: bool = True
+    asked: bool = False
+    used: float = 0.0
+    room_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What was asked of a server through the gateway; times in seconds since the epoch, 0.0 for never."""
+
+    busy: bool = False
+    waiting: int = 0
+    asked: float = 0.0
+    worked: float = 0.0
 
 
 def step(server: Server | None, want: Wanted | None, sight: Sight, policy: Policy) -> tuple[Action, str]:
     """The one thing to do now, and why."""
     if want is None:
         return ("end", "nobody wants it") if server and _is_anything(server) else ("nothing", "")
-    if server is None or server.ask != want.ask:
-        if server and server.handle:
-            return "end", "it is started anew"
-        return _started(sight)
-    if server.handle is None:
-        due = server.state != "failed" and sight.now >= server.again
-        return _started(sight) if due else ("nothing", "")
+    if server is None or server.handle is None:
+        return _started(sight) if _is_due(server, want, sight) else ("nothing", "")
+    if server.ask != want.ask:
+        return "end", "it is started anew"
     if server.handle.pid == 0:
         # Whoever announced it was killed before it could say what it started.
         return "end", "its start was cut off"
-    return _running(server, sight, policy)
+    return _running(server, want, sight, policy)
 
 
 def _is_anything(server: Server) -> bool:
     return server.handle is not None or server.state not in {"stopped", "failed"}
 
 
+def _is_due(server: Server | None, want: Wanted, sight: Sight) -> bool:
+    """Whether what does not run is to run now."""
+    if server is None or server.ask != want.ask:
+        return True
+    if server.state == "idle":
+        return sight.asked
+    return server.state != "failed" and sight.now >= server.again
+
+
 def _started(sight: Sight) -> tuple[Action, str]:
     return ("start", "it is wanted") if sight.clear else ("nothing", "")
 
 
-def _running(server: Server, sight: Sight, policy: Policy) -> tuple[Action, str]:
+def _running(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tuple[Action, str]:
     if server.state not in {"starting", "ready"}:
         return ("recover", server.detail) if sight.now >= server.again else ("nothing", "")
     if not sight.alive:
         return "recover", "it ended by itself"
     if sight.fault:
         return "recover", sight.fault
-    return _coming(sight, policy) if server.state == "starting" else _working(sight, policy)
+    return _coming(sight, policy) if server.state == "starting" else _working(server, want, sight, policy)
 
 
 def _coming(sight: Sight, policy: Policy) -> tuple[Action, str]:
@@ -99,7 +123,11 @@ def _coming(sight: Sight, policy: Policy) -> tuple[Action, str]:
     return "nothing", ""
 
 
-def _working(sight: Sight, policy: Policy) -> tuple[Action, str]:
+def _working(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tuple[Action, str]:
+    if sight.room_for and not want.keep:
+        return "unload", f"{sight.room_for} takes its place"
+    if want.idle_stop is not None and not sight.busy and sight.now - max(server.since, sight.used) > want.idle_stop:
+        return "unload", f"nobody asked for {want.idle_stop / 60:g} minutes"
     if sight.missing:
         return "probe", "one of its processes is gone"
     if not sight.healthy:
@@ -138,6 +166,18 @@ def shrunk(server: Server, *, now: float, context: int, why: str) -> Server:
     told = f"{context:,} tokens of context instead of {server.context:,}: {why}"
     gone = replace(server, handle=None, members=(), phase="", share=None, left=None, detail="", hint="", since=now)
     return replace(gone, state="waiting", again=now, shrunk=context, notes=(*server.notes, told))
+
+
+def unloaded(server: Server, *, now: float) -> Server:
+    """Its record when nothing of it runs until somebody asks for it."""
+    gone = replace(server, handle=None, members=(), phase="", share=None, left=None, detail="", hint="")
+    return replace(gone, state="idle", since=now, again=0.0, restarts=0)
+
+
+def victim(idle: Sequence[tuple[Server, Wanted, Use]]) -> Server | None:
+    """Of servers whose memory would do, the one that is needed least: not busy, not kept, longest unused; None if none is."""
+    free = [(max(server.since, use.asked), server) for server, want, use in idle if not use.busy and not want.keep]
+    return min(free, key=lambda each: each[0])[1] if free else None
 
 
 def proven(server: Server, *, now: float, answer: str, seconds: float) -> Server:

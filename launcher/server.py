@@ -9,7 +9,8 @@ from launcher.prepared import Prepared
 from launcher.runners.base import Handle
 
 # A server that waits is to be started: a moment after it failed, or when there is room for it.
-State = Literal["waiting", "starting", "ready", "ending", "failed", "stopped"]
+# An idle one was unloaded, and is started again for the first request.
+State = Literal["waiting", "starting", "ready", "ending", "idle", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,17 @@ class Wanted:
 
     `ask` is another one each time that a person wants it started anew. `env` is the environment that the engine gets, so that a
     restart on another day is the same start. `spare`: a warm spare is kept for the next one.
+    After `idle_stop` seconds without a request it is unloaded until the next one; with `keep` it never makes room for another.
     """
 
     spec: ServerSpec
     ask: str
     planned: ServerSpec
     prepared: Prepared
-    port: int
     env: Mapping[str, str]
     spare: bool = True
+    idle_stop: float | None = None
+    keep: bool = False
 
     @property
     def name(self) -> str:
@@ -101,6 +104,7 @@ class Server:
     seconds: float = 0.0
     shrunk: int | None = None
     notes: tuple[str, ...] = ()
+    tools: bool = False
 
     @property
     def name(self) -> str:

@@ -1,12 +1,14 @@
 """The state on disk: what is wanted, what was seen, the port that was chosen. Writes are atomic; `lock` orders the writers."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from launcher import atomic, carrying
+from launcher import atomic, carrying, ports
+from launcher.endpoint import base_url
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.prepared import Prepared
@@ -101,6 +103,36 @@ def keep_port(home: Home, number: int) -> None:
     _write(home.state / "port.json", {"port": number})
 
 
+def address(home: Home) -> str:
+    """The base URL that agents are given, for ever: the gateway's."""
+    return base_url(ports.LOOPBACK, port(home) or ports.FIRST)
+
+
+def forget_port(home: Home) -> None:
+    """No port was chosen after all."""
+    (home.state / "port.json").unlink(missing_ok=True)
+
+
+def listening(home: Home) -> tuple[int, str]:
+    """The port that the gateway listens on, 0 for none, and what keeps it from the one that was chosen."""
+    path = home.state / "listening.json"
+    if not path.exists():
+        return 0, ""
+    content = _read(path)
+    return int(content.get("port", 0)), str(content.get("fault", ""))
+
+
+def listener(home: Home) -> int:
+    """The process of the gateway that said last where it listens, 0 if none did."""
+    path = home.state / "listening.json"
+    return int(_read(path).get("pid", 0)) if path.exists() else 0
+
+
+def keep_listening(home: Home, number: int, fault: str) -> None:
+    """Tell where the gateway of this process listens."""
+    _write(home.state / "listening.json", {"port": number, "fault": fault, "pid": os.getpid()})
+
+
 def chosen(home: Home) -> Mapping[str, str]:
     """The environments that a person chose: the engine and build (`vllm-cuda`) -> the name."""
     path = home.state / "engines.json"
@@ -160,6 +192,7 @@ def _server(path: Path) -> Server:
             seconds=plain["seconds"],
             shrunk=plain["shrunk"],
             notes=tuple(plain["notes"]),
+            tools=plain["tools"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
@@ -173,9 +206,10 @@ def _want(path: Path) -> Wanted:
             ask=plain["ask"],
             planned=_spec(plain["planned"]),
             prepared=_prepared(plain["prepared"]),
-            port=plain["port"],
             env=plain["env"],
             spare=plain["spare"],
+            idle_stop=plain["idle_stop"],
+            keep=plain["keep"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None

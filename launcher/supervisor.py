@@ -3,13 +3,15 @@
 Level-triggered: all that it knows is on the disk or can be seen, so that one that is killed and started again goes on.
 """
 
+import queue
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from launcher import keys, lifecycle, measuring, ports, probe, processes, store
 from launcher.diagnosis import Circumstances
@@ -27,14 +29,13 @@ from launcher.launching import (
     members,
     proof,
     refuse_full_disk,
-    wait_for_port,
     why_it_died,
 )
-from launcher.lifecycle import IDLE, Action, Policy, Sight
+from launcher.lifecycle import IDLE, Action, Policy, Sight, Use
 from launcher.progress import Silent
 from launcher.runners import spares
 from launcher.server import Server, Wanted
-from launcher.serving import plan_now
+from launcher.serving import plan_again
 from launcher.tail import Tail
 from launcher.watch import Watch
 from launcher.world import World
@@ -42,14 +43,31 @@ from launcher.world import World
 # Seconds between two looks at what is being started or ended, at what works, and at the list of wishes.
 _SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
 _SHORT_ANSWER = 1
+# Of a phase, that is worth a line.
+_STEP = 0.1
+# Engines' own ports, of which only the gateway knows.
+FIRST_OF_ENGINES = 28_400
 
 
 class Supervisor:
     """One for each home, which the caller sees to by a lock. `tick` and `run` are for one thread; acts have theirs."""
 
-    def __init__(self, world: World, *, policy: Policy | None = None, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        policy: Policy | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        gate: "Gate | None" = None,
+    ) -> None:
         self.world = world
         self._say = say
+        self._gate = gate or NoGate()
+        self._wishes: dict[str, Wanted] = {}
+        self._asked: set[str] = set()
+        self._waking: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._room_for: dict[str, str] = {}
+        self._awake = threading.Event()
         self._policy = policy or Policy()
         self._servers = {server.name: server for server in store.look(world.home)[0]}
         self._acts: dict[str, _Act] = {}
@@ -62,13 +80,26 @@ class Supervisor:
         looked, wishes = 0.0, -1
         while not ended():
             now = store.wishes_changed(self.world.home)
-            if self._acts or self._is_starting() or now != wishes or time.monotonic() - looked > _NOW_AND_THEN:
+            if (
+                self._acts
+                or self._asked
+                or not self._waking.empty()
+                or self._is_starting()
+                or now != wishes
+                or time.monotonic() - looked > _NOW_AND_THEN
+            ):
                 looked, wishes = time.monotonic(), now
                 self.tick()
                 if not stay and self._at_rest() and not store.wishes(self.world.home)[0]:
                     spares.end(self.world.home)
                     return
-            time.sleep(_SOON)
+            self._awake.wait(_SOON)
+            self._awake.clear()
+
+    def wake(self, name: str) -> None:
+        """Somebody asks for a model that does not run; may be called from any thread, and does nothing but note it."""
+        self._waking.put(name)
+        self._awake.set()
 
     def settle(self) -> None:
         """Go on until everything is as it is wanted, or waits."""
@@ -90,15 +121,22 @@ class Supervisor:
 
     def tick(self) -> None:
         """Look at everything once, and begin what is to be done."""
+        while not self._waking.empty():
+            self._asked.add(self._waking.get())
         wanted, unreadable = store.wishes(self.world.home)
         wishes = {want.name: want for want in wanted}
         with self._lock:
             self._acts = {name: act for name, act in self._acts.items() if act.thread.is_alive()}
+        if wishes != self._wishes:
+            self._wishes = wishes
+            self._publish()
         self._look_at_the_host()
         names = {*wishes, *self._servers} - set(unreadable)
         # What runs first: a start must see what others are about to end.
         for name in sorted(names, key=lambda name: (not self._runs(name), name)):
             self._step(name, self._servers.get(name), wishes.get(name))
+        # Told once for each need: kept until it is on its way.
+        self._asked = {name for name in self._asked if name in wishes and not self._is_coming(name)}
 
     def _look_at_the_host(self) -> None:
         """What works is told of a host that runs out of memory or disk: before the kernel or a write ends it."""
@@ -125,6 +163,9 @@ class Supervisor:
         if action != "nothing":
             self._begin(name, action, why, server, want)
 
+    def _is_coming(self, name: str) -> bool:
+        return name in self._servers and self._servers[name].state in {"starting", "ready", "failed"}
+
     def _runs(self, name: str) -> bool:
         return name in self._servers and self._servers[name].handle is not None
 
@@ -132,9 +173,10 @@ class Supervisor:
         now = time.time()
         clear = not self._is_starting() and not any(act.kind not in {"prove", "probe"} for act in self._acts.values())
         if server is None or server.handle is None:
-            return Sight(now=now, clear=clear)
+            return Sight(now=now, clear=clear, asked=server is not None and server.name in self._asked)
         watched = self._watch(server)
         alive = self.world.runner.alive(server.handle)
+        use = self._gate.use(server, self._key(server.name))
         if server.state == "starting":
             self._read_log(server, watched)
         return Sight(
@@ -143,7 +185,10 @@ class Supervisor:
             missing=not all(processes.lives(pid, started) for pid, started in server.members),
             healthy=alive and self._is_healthy(server, watched),
             quiet=time.monotonic() - watched.last_word,
-            worked=max(server.since, watched.worked),
+            worked=max(server.since, watched.worked, use.worked),
+            busy=use.busy,
+            used=use.asked,
+            room_for=self._room_for.get(server.name, ""),
             fault=watched.fault,
             clear=clear,
         )
@@ -170,7 +215,8 @@ class Supervisor:
             watched.start = watched.start.fed(engine.phase(line), now)
         phase = watched.start.now
         # Written now and then: each time is a wait for the disk.
-        if phase.words != server.phase or now - watched.written >= _A_WHILE:
+        moved = abs((phase.share or 0.0) - (server.share or 0.0)) >= _STEP
+        if phase.words != server.phase or moved or now - watched.written >= _A_WHILE:
             watched.written = now
             left = estimate(watched.past, watched.start, now)
             self._record(replace(server, phase=phase.words, share=phase.share, left=left))
@@ -204,6 +250,8 @@ class Supervisor:
             self._probe(server)
         elif action == "recover":
             self._recover(server, why)
+        elif action == "unload":
+            self._unload(server)
         elif action == "end":
             self._end(server)
 
@@ -214,14 +262,15 @@ class Supervisor:
         try:
             what = self._launch(want, again)
         except LauncherError as fault:
-            now = time.time()
-            self._record(lifecycle.postponed(again, now=now, detail=fault.message, hint=fault.hint, policy=self._policy))
+            if not self._makes_room(want, again):
+                now = time.time()
+                self._record(lifecycle.postponed(again, now=now, detail=fault.message, hint=fault.hint, policy=self._policy))
             return
         server, spare = announced(what)
         kept = replace(server, restarts=again.restarts, shrunk=again.shrunk, notes=again.notes)
+        kept = replace(kept, tools=what.plan.engine in what.plan.profile.tool_parser)
+        self._record(kept)
         try:
-            wait_for_port(want.port, cancelled=lambda: self._acts[want.name].unwanted)
-            self._record(kept)
             started = begin(what, kept, spare)
         except LauncherError as fault:
             self._fail(replace(kept, handle=None), fault.message, fault.hint)
@@ -235,10 +284,9 @@ class Supervisor:
     def _launch(self, want: Wanted, before: Server) -> Launch:
         spec = replace(want.planned, context=before.shrunk or want.planned.context)
         refuse_full_disk(self.world.home)
-        plan = plan_now(self.world, spec, None)
+        plan = plan_again(self.world, spec)
         ready = want.prepared if want.prepared.whole else self.world.prepare(plan, Silent())
-        key = keys.ensure(self.world.home.key)
-        port = want.port or store.port(self.world.home) or ports.FIRST
+        key, port = self._key(want.name), ports.free(FIRST_OF_ENGINES)
         return Launch(
             want=want,
             plan=plan,
@@ -251,12 +299,33 @@ class Supervisor:
             runner=self.world.runner,
         )
 
+    def _makes_room(self, want: Wanted, again: Server) -> bool:
+        """Whether another server is about to make room: one that is not needed now, or, for a person's new wish, any."""
+        others = [s for s in self._servers.values() if s.state == "ready" and s.name != want.name and s.name in self._wishes]
+        person = again.state != "idle"
+        would_do = [server for server in others if self._fits(want, again, [server])]
+        seen = [(server, self._wishes[server.name], self._gate.use(server, self._key(server.name))) for server in would_do]
+        chosen = lifecycle.victim([(s, w, replace(use, busy=use.busy and not person)) for s, w, use in seen])
+        leaving = [chosen] if chosen else others if person and others and self._fits(want, again, others) else []
+        for server in leaving:
+            self._room_for[server.name] = want.name
+        if leaving:
+            self._record(replace(again, state="waiting" if person else "idle", detail="", again=time.time()))
+        return bool(leaving)
+
+    def _fits(self, want: Wanted, again: Server, without: list[Server]) -> bool:
+        try:
+            plan_again(self.world, replace(want.planned, context=again.shrunk or want.planned.context), without)
+        except LauncherError:
+            return False
+        return True
+
     def _prove(self, server: Server, want: Wanted) -> None:
         watched = self._watch(server)
         watched.start = watched.start.ended(time.monotonic())
         self._record(replace(server, phase="proof", share=None, left=None))
         try:
-            answer = proof(server, self._key())
+            answer = proof(server, self._key(server.name))
         except LauncherError as fault:
             self._doubt(server, watched, fault)
             return
@@ -271,7 +340,7 @@ class Supervisor:
     def _probe(self, server: Server) -> None:
         watched = self._watch(server)
         try:
-            probe.prove(endpoint(server, self._key()), timeout=self._policy.patience, tokens=_SHORT_ANSWER)
+            probe.prove(endpoint(server, self._key(server.name)), timeout=self._policy.patience, tokens=_SHORT_ANSWER)
         except LauncherError as fault:
             self._doubt(server, watched, fault)
             return
@@ -322,6 +391,15 @@ class Supervisor:
             holders=tuple(each for each in others if each.pid not in pids),
         )
 
+    def _unload(self, server: Server) -> None:
+        self._room_for.pop(server.name, None)
+        self._record(replace(server, state="ending"))
+        deadline = time.monotonic() + self._policy.drain
+        while self._gate.use(server, self._key(server.name)).busy and time.monotonic() < deadline:
+            time.sleep(_SOON)
+        if self._ended(server):
+            self._record(lifecycle.unloaded(server, now=time.time()))
+
     def _end(self, server: Server) -> None:
         if self._ended(server):
             self._record(lifecycle.ended(server, now=time.time()))
@@ -353,15 +431,42 @@ class Supervisor:
         with self._lock:
             self._servers[server.name] = server
         store.see(self.world.home, server)
+        self._publish()
 
-    def _key(self) -> str:
-        return keys.ensure(self.world.home.key)
+    def _publish(self) -> None:
+        """Tell the gateway where everything is."""
+        with self._lock:
+            servers = dict(self._servers)
+        self._gate.publish(tuple(self._wishes.values()), servers, {name: self._key(name) for name in servers})
+
+    def _key(self, name: str) -> str:
+        """What the engine of this model asks for."""
+        return keys.ensure(self.world.home.engine_key(name))
 
     def _is_starting(self) -> bool:
         return any(server.handle and server.state == "starting" for server in self._servers.values())
 
     def _at_rest(self) -> bool:
         return not self._acts and not any(server.handle for server in self._servers.values())
+
+
+class Gate(Protocol):
+    """The gateway, as the supervisor knows it."""
+
+    def publish(self, wanted: Sequence[Wanted], servers: Mapping[str, Server], engine_keys: Mapping[str, str]) -> None:
+        """Route by these from now on."""
+
+    def use(self, server: Server, key: str) -> Use:
+        """What was asked of a server, whose engine has this key."""
+
+
+class NoGate:
+    """For a supervisor that nobody can ask anything."""
+
+    def publish(self, wanted: Sequence[Wanted], servers: Mapping[str, Server], engine_keys: Mapping[str, str]) -> None: ...
+
+    def use(self, server: Server, key: str) -> Use:  # noqa: ARG002 - the protocol's
+        return Use()
 
 
 @dataclass

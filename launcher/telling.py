@@ -94,7 +94,7 @@ def place(
 
 
 def _of_server(world: World, server: Server) -> LLMConfig:
-    endpoint = Endpoint(server.name, server.base_url, keys.read(world.home.key) or "", server.context)
+    endpoint = Endpoint(server.name, store.address(world.home), keys.read(world.home.key) or "", server.context)
     known = configurations.traits(world.home, server.name)
     return local(world, endpoint, known or Traits(native_tool_calling=False, vision=False, reasoning_effort=None))
 

@@ -511,7 +511,7 @@ class Visit:
         ready = Prepared(self.place.path, self.place.python, self.model.folder, self.caches, self.place.release.version)
         env = {**inheritable(os.environ), **(self.sleeps.env if self.sleeps else {})}
         return Launch(
-            want=Wanted(spec, "", spec, ready, site.port, env, spare=False),
+            want=Wanted(spec, "", spec, ready, env, spare=False),
             plan=plan,
             site=site,
             environment=self.place.path,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher import background, processes, store
+from launcher import background, ports, processes, store
 from launcher.engines import vllm
 from launcher.home import Home
 from launcher.lock import Holder
@@ -76,7 +76,8 @@ class Homestead:
         spec = ServerSpec(model=MODEL)
         planned = replace(spec, engine="vllm", variant="fp16", context=8192)
         env = {name: value for name, value in self.env.items() if name == "PATH"}
-        wish = Wanted(spec=spec, ask="one", planned=planned, prepared=prepared, port=port, env=env, spare=False)
+        store.keep_port(self.home, port)
+        wish = Wanted(spec=spec, ask="one", planned=planned, prepared=prepared, env=env, spare=False)
         store.want(self.home, wish)
 
     def ready(self) -> Server:
@@ -102,6 +103,8 @@ def homestead(root: Path) -> Iterator[Homestead]:
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
     }
+    # Of its own: tests may run beside a real launcher.
+    store.keep_port(home, ports.free(40_000 + os.getpid() % 20_000))
     made = Homestead(home, env)
     try:
         yield made

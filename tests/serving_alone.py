@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from launcher.supervisor import Supervisor
+from launcher.hosting import Host
 from tests.world import POLICY, StubEngine, little_world
 
 if __name__ == "__main__":
     world = little_world(Path(sys.argv[1]), models=("tiny", "other"), engine=StubEngine(flags={"": tuple(sys.argv[2:])}))
-    Supervisor(world, policy=POLICY, say=world.progress.say).run(lambda: False)
+    Host(world, policy=POLICY, say=world.progress.say).run(lambda: False)

@@ -19,7 +19,7 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "lifecycle", "carrying", "unit",
+        "lifecycle", "carrying", "routing", "unit",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
@@ -44,7 +44,7 @@ LAYERS = (
     }),
     ("work", {
         "world", "telling", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
-        "beside", "supervisor", "following", "packing",
+        "beside", "supervisor", "hosting", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",

@@ -15,7 +15,7 @@ NOW = 1_000_000.0
 POLICY = Policy()
 SPEC = ServerSpec("m")
 PREPARED = Prepared(Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "1")
-WANT = Wanted(SPEC, "ask", SPEC, PREPARED, 8400, {})
+WANT = Wanted(SPEC, "ask", SPEC, PREPARED, {})
 HANDLE = Handle(77, NOW - 100, "id", Path("/e"))
 READY = Server(
     SPEC, "vllm", "fp16", "ready", 8192, "http://127.0.0.1:8400/v1", Path("/log"), NOW - 100, ask="ask", handle=HANDLE

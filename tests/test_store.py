@@ -98,7 +98,7 @@ def written(path: Path, content: object) -> None:
 def test_a_wish_comes_back_as_it_was(tmp_path: Path) -> None:
     home = Home(tmp_path)
     ready = Prepared(Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "0.32.0")
-    want = Wanted(FULL, "ask", FULL, ready, 8400, {"LANG": "C"}, spare=False)
+    want = Wanted(FULL, "ask", FULL, ready, {"LANG": "C"}, spare=False)
     before = store.wishes_changed(home)
     store.want(home, want)
     assert store.wanted(home) == (want,)

@@ -153,6 +153,7 @@ def test_whichever_process_is_killed_it_answers_again_and_nothing_is_left(tmp_pa
     assert all(not processes.lives(pid, started) for pid, started in server.members)
     assert len(seen(world).members) == 3
     down.run(world, None)
+    ended(world)
     assert ports.holder(port) is None
 
 
@@ -282,7 +283,7 @@ def test_one_that_is_told_to_end_ends_its_servers_and_the_next_one_brings_them_b
     down.run(world, None)
     ended(world)
     other = replace(world, attend=lambda _: None)
-    want = replace(store_want(world, server, port), ask="again")
+    want = replace(store_want(world, server), ask="again")
     store.want(world.home, want)
     supervisor = Supervisor(other, policy=POLICY)
     supervisor.run(lambda: seen(world).state == "ready", stay=True)
@@ -297,9 +298,9 @@ def test_one_that_is_told_to_end_ends_its_servers_and_the_next_one_brings_them_b
     store.unwant(world.home, "tiny")
 
 
-def store_want(world: World, server: Server, port: int) -> Wanted:
+def store_want(world: World, server: Server) -> Wanted:
     """A wish for what ran, as `up` wrote it."""
-    return Wanted(server.spec, "ask", server.planned, world.expect(None), port, {}, spare=False)  # type: ignore[arg-type]
+    return Wanted(server.spec, "ask", server.planned, world.expect(None), {}, spare=False)  # type: ignore[arg-type]
 
 
 def test_a_fault_of_ours_in_one_start_is_told_and_ends_nothing(tmp_path: Path, port: int) -> None:

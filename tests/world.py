@@ -16,6 +16,7 @@ from launcher.engines import vllm
 from launcher.engines.base import Budget, Fault, Site
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.home import Home
+from launcher.hosting import Host
 from launcher.layers import Stage
 from launcher.lifecycle import Policy
 from launcher.phases import Phase
@@ -25,7 +26,6 @@ from launcher.progress import Progress
 from launcher.quantisation import Quantisation
 from launcher.runners import local
 from launcher.starts import Measured
-from launcher.supervisor import Supervisor
 from launcher.world import World
 from tests import stub_engine
 from tests.machines_for_tests import machine
@@ -203,13 +203,14 @@ def little_world(
 
 
 # As patient as tests are; the delays are long, so that no test sees a second start that it did not wait for.
-POLICY = Policy(first_delay=0.3, attempts=3, idle=0.5, patience=1.0, host=0.3)
-_SUPERVISORS: dict[Path, tuple[Supervisor, threading.Thread]] = {}
+POLICY = Policy(first_delay=0.3, attempts=3, idle=0.5, patience=1.0, host=0.3, drain=2.0)
+_SUPERVISORS: dict[Path, tuple[Host, threading.Thread]] = {}
 
 
 def ended(world: World) -> None:
     """Wait until its supervisor has seen that nothing is wanted any more."""
-    _SUPERVISORS[world.home.root][1].join()
+    if kept := _SUPERVISORS.get(world.home.root):
+        kept[1].join()
 
 
 def attend(world: World) -> None:
@@ -218,9 +219,9 @@ def attend(world: World) -> None:
     if kept and kept[1].is_alive():
         kept[0].world = world
         return
-    supervisor = Supervisor(world, policy=POLICY)
-    thread = threading.Thread(target=supervisor.run, args=(lambda: False,), daemon=True)
-    _SUPERVISORS[world.home.root] = (supervisor, thread)
+    host = Host(world, policy=POLICY)
+    thread = threading.Thread(target=host.run, args=(lambda: False,), daemon=True)
+    _SUPERVISORS[world.home.root] = (host, thread)
     thread.start()
 
 

@@ -45,9 +45,8 @@ def endpoint(world: World, name: str | None) -> Endpoint:
             raise LauncherError(f"{name} is not running", hint=f"`launcher up {name}` starts it")
         raise LauncherError("no model is running", hint="`launcher up` starts one")
     server = running[0]
-    return Endpoint(
-        model=server.name, base_url=server.base_url, api_key=keys.read(world.home.key) or "", context=server.context
-    )
+    key = keys.read(world.home.key) or ""
+    return Endpoint(model=server.name, base_url=store.address(world.home), api_key=key, context=server.context)
 
 
 def run(where: Endpoint, question: str) -> ChatResult:

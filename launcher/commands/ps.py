@@ -17,6 +17,7 @@ _COLOURS = {
     "starting": "yellow",
     "waiting": "yellow",
     "ending": "yellow",
+    "idle": "cyan",
     "failed": "red",
     "stopped": "dim",
 }
@@ -47,6 +48,8 @@ class Row:
         if self.state == "waiting" and server.again > self.now:
             tries = f" (failure {server.restarts})" if server.restarts else ""
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
+        if self.state == "idle":
+            return "unloaded; the next request starts it"
         if self.state == "ready":
             times = "once" if server.restarts == 1 else f"{server.restarts} times"
             return "; ".join(
@@ -60,6 +63,7 @@ class PsResult:
     """All servers, running or not."""
 
     rows: tuple[Row, ...]
+    address: str = ""
     exit_code: int = 0
 
     def json(self) -> object:
@@ -71,7 +75,8 @@ class PsResult:
                 "state": row.state,
                 "pid": row.pid,
                 "context": row.server.context,
-                "base_url": row.server.base_url,
+                "base_url": self.address,
+                "engine_url": row.server.base_url,
                 "since": row.server.since,
                 "log": str(row.server.log),
                 "detail": row.detail,
@@ -105,7 +110,7 @@ class PsResult:
                 state,
                 str(row.pid or "-"),
                 f"{server.context:,}",
-                server.base_url,
+                self.address,
                 duration,
                 row.words,
             )
@@ -118,7 +123,7 @@ def run(world: World) -> PsResult:
     for server in store.seen(world.home):
         alive = server.handle is not None and world.runner.alive(server.handle)
         rows.append(Row(server, *state_now(server, alive=alive), time.time()))
-    return PsResult(tuple(rows))
+    return PsResult(tuple(rows), address=store.address(world.home))
 
 
 def watch(world: World, *, every: float) -> Iterator[PsResult]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from launcher import background, lock, unit
+from launcher.hosting import Host
 from launcher.progress import Progress
-from launcher.supervisor import Supervisor
 from launcher.world import World
 
 _TAKE_OVER = 2.0
@@ -50,10 +50,10 @@ def run(world: World, *, stay: bool) -> ServeResult:
     with lock.acquire(world.home.serving, command, waiting=lambda _: None, timeout=_TAKE_OVER):
         say = _stamped(world.progress)
         say(f"{command} (pid {os.getpid()}) begins")
-        supervisor = Supervisor(world, say=say)
-        supervisor.run(told.is_set, stay=stay)
+        host = Host(world, say=say)
+        host.run(told.is_set, stay=stay)
         if told.what == "stop":
-            supervisor.close()
+            host.supervisor.close()
         reason = told.what or "nothing to do"
         say(f"{command} ends: {reason}")
         return ServeResult(reason)

@@ -2,12 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from launcher import configurations, keys, lock, ports, probe, store, telling
+from launcher import configurations, keys, lock, ports, probe, processes, store, telling
 from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
@@ -27,11 +29,13 @@ from launcher.serving import plan_now, running_now
 from launcher.stopwatch import Stopwatch
 from launcher.tool_call import ToolProof
 from launcher.wiring import apply
-from launcher.wiring.apply import Fault, Proposal
+from launcher.wiring.apply import Proposal
 from launcher.wiring.base import Place, Target
 from launcher.world import World
 
 _LOOK = 0.5
+# How long the gateway may take to listen (seconds).
+_LISTENS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class UpRequest:
     """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired.
 
     `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
+    `idle_stop` and `keep` as in Wanted.
     `proof`: it is asked to call a tool, too, which takes a while on a CPU.
     """
 
@@ -48,6 +53,8 @@ class UpRequest:
     register_only: bool = False
     port: int | None = None
     spare: bool = True
+    idle_stop: float | None = None
+    keep: bool = False
     proof: bool = True
 
 
@@ -56,7 +63,7 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
     running = running_now(world)
     asked = meant(world, request.spec)
     plan = plan_now(world, _as_it_runs(asked, running), running)
-    port = _port(world, request, running)
+    port = _port(world, request)
     key = keys.read(world.home.key) or "sk-local-new"
     endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
     proposal = _propose(world, request, plan, endpoint)
@@ -111,64 +118,98 @@ def _up(world: World, request: UpRequest) -> UpResult:
     asked = _as_it_runs(meant(world, request.spec), running)
     plan = plan_now(world, asked, running)
     spec = replace(asked, model=plan.profile.name, origin=plan.profile.origin)
-    port = _port(world, request, running)
+    port = _port(world, request)
     key = keys.ensure(world.home.key)
     expected = Endpoint(model=spec.model, base_url=_address(port), api_key=key, context=plan.context)
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
-    if running and (told := _still_good(world, asked, running, expected)):
-        return _told(world, request, plan, running, told, watch, replaced="", already=True)
+    for server in running:
+        if told := _still_good(world, asked, server, expected):
+            return _told(world, request, plan, server, told, watch, replaced="", already=True)
     ready = world.prepare(plan, watch)
     want = Wanted(
         spec=replace(spec, pinned=ready.pinned),
         ask=str(uuid.uuid4()),
         planned=_planned(spec, plan),
         prepared=ready,
-        port=port,
         env=inheritable(world.env),
         spare=request.spare,
+        idle_stop=request.idle_stop,
+        keep=request.keep,
     )
-    with _in_place_of(world, running, want):
+    with _wished(world, want, port):
+        if any(server.name == want.name for server in running):
+            world.progress.say(f"{want.name} is stopped: it is started anew")
         server = follow(world, want)
-        store.keep_port(world.home, port)
-        replaced = running.name if running and running.name != spec.model else ""
-        proof = Proof(server.answer, server.seconds)
+        proof = _proof(world, replace(expected, context=server.context))
+        replaced = ", ".join(each.name for each in running if each.name != want.name and not _is_ready(world, each.name))
         return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
 
 
+def _proof(world: World, endpoint: Endpoint) -> Proof:
+    """A real answer over the very path that agents take; raises LauncherError, with what keeps the gateway from its port."""
+    world.progress.update(f"asking: {probe.QUESTION}")
+    deadline = time.monotonic() + _LISTENS
+    port = urlsplit(endpoint.base_url).port
+    while not (listens := _listens(world, port)) and time.monotonic() < deadline:
+        time.sleep(_LOOK / 10)
+    if not listens:
+        # Whoever else listens there would get the key.
+        hint = "stop that program, or move to another port with --port (agents are wired anew)"
+        raise LauncherError(store.listening(world.home)[1] or f"the gateway does not listen on port {port}", hint=hint)
+    return probe.prove(endpoint)
+
+
+def _listens(world: World, port: int | None) -> bool:
+    """Whether a gateway of this home listens there: one that lives, since a killed one cannot take its word back."""
+    alive = processes.look(store.listener(world.home), world.home.root) is not None
+    return alive and store.listening(world.home) == (port, "")
+
+
 @contextmanager
-def _in_place_of(world: World, running: Server | None, want: Wanted) -> Iterator[None]:
-    """Want this and nothing else; if it comes to nothing, what was wanted before is wanted again.
+def _wished(world: World, want: Wanted, port: int) -> Iterator[None]:
+    """Want this at this port; if it comes to nothing, everything is wished as it was before.
 
     The user sees an `up` that did not happen: then nothing of it may go on.
     """
-    before = store.wanted(world.home)
-    if running:
-        reason = "it is started anew" if running.name == want.name else f"{want.name} takes its place"
-        world.progress.say(f"{running.name} is stopped: {reason}")
+    before = {each.name: each for each in store.wanted(world.home)}
+    ran = {server.name for server in store.seen(world.home) if server.state == "ready" and server.name in before}
+    port_before = store.port(world.home)
     try:
-        for other in before:
-            if other.name != want.name:
-                store.unwant(world.home, other.name)
+        store.keep_port(world.home, port)
         store.want(world.home, want)
         yield
     except BaseException as fault:
         store.unwant(world.home, want.name)
-        for other in before:
-            # A new wish: what ran has been ended for this one, and what had been given up gets another chance.
-            store.want(world.home, replace(other, ask=str(uuid.uuid4())))
+        if want.name in before:
+            _want_anew(world, before[want.name])
+        if port_before is None:
+            store.forget_port(world.home)
+        elif port_before != port:
+            store.keep_port(world.home, port_before)
         settled(world, {want.ask})
-        if before and isinstance(fault, LauncherError):
-            raise _brought_back(world, fault) from None
-        if before:
-            world.attend(world)
+        back = [before[name] for name in sorted(ran) if not _is_ready(world, name)]
+        for other in back:
+            _want_anew(world, other)
+        if back and isinstance(fault, LauncherError):
+            raise _brought_back(world, fault, {other.name for other in back}) from None
         raise
 
 
-def _brought_back(world: World, fault: LauncherError) -> LauncherError:
-    """The error that tells what came of what was wanted before."""
+def _want_anew(world: World, want: Wanted) -> None:
+    """A new wish: what ran was ended for another one, and what had been given up gets another chance."""
+    store.want(world.home, replace(want, ask=str(uuid.uuid4())))
+
+
+def _is_ready(world: World, name: str) -> bool:
+    server = store.find(world.home, name)
+    return server is not None and server.state == "ready"
+
+
+def _brought_back(world: World, fault: LauncherError, names: AbstractSet[str]) -> LauncherError:
+    """The error that tells what came of what ran before."""
     served = []
-    for other in store.wanted(world.home):
+    for other in (each for each in store.wanted(world.home) if each.name in names):
         world.progress.say(f"{fault.message}: {other.name} is started again")
         try:
             served.append(follow(world, other).name)
@@ -202,9 +243,7 @@ def _told(
     already: bool,
 ) -> UpResult:
     """Wire the agents, and say all of it."""
-    endpoint = Endpoint(
-        model=server.name, base_url=server.base_url, api_key=keys.ensure(world.home.key), context=server.context
-    )
+    endpoint = Endpoint(server.name, _address(_port(world, request)), keys.ensure(world.home.key), server.context)
     tools = None if already or not request.proof else _tools(world, endpoint)
     if not already:
         configurations.note(world.home, server.name, _traits(plan, tools))
@@ -212,10 +251,6 @@ def _told(
     proposal = _propose(world, request, plan, endpoint)
     outcome = apply.write(proposal.edits, world.home)
     faults = [*proposal.faults, *outcome.faults]
-    if replaced and request.targets:
-        # An agent that still pointed at the old model would wait for two minutes of retries.
-        undone = apply.unwire(request.targets, world.home, names={replaced})
-        faults += [Fault(each.target, each.agent, each.reason, "") for each in undone if each.how == "failed"]
     llm = _llm(world, plan, endpoint)
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
@@ -240,33 +275,36 @@ def _told(
     )
 
 
-def _fate(running: Server | None, asked: ServerSpec, plan: Plan) -> str:
-    """What would become of the server that runs."""
-    if running is None:
-        return ""
-    if serves(running, asked):
-        return f"{running.name} runs already: it would be asked, and not started again."
-    what = "started again" if running.name == plan.profile.name else f"replaced by {plan.profile.name}"
-    return f"{running.name} runs now: it would be stopped and {what}."
+def _fate(running: Sequence[Server], asked: ServerSpec, plan: Plan) -> str:
+    """What would become of the servers that run."""
+    if found := next((server for server in running if serves(server, asked)), None):
+        return f"{found.name} runs already: it would be asked, and not started again."
+    if any(server.name == plan.profile.name for server in running):
+        return f"{plan.profile.name} runs now: it would be stopped and started again."
+    names = ", ".join(server.name for server in running)
+    return f"{names} runs now: it would go on if both fit, else make room until it is asked for again." if names else ""
 
 
-def _as_it_runs(asked: ServerSpec, running: Server | None) -> ServerSpec:
+def _as_it_runs(asked: ServerSpec, running: Sequence[Server]) -> ServerSpec:
     """What is asked for, in the words of the server that runs if that is it: a bare `launcher up` means what runs."""
-    if running is None or not serves(running, asked):
-        return asked
-    return running.planned
+    return next((server.planned for server in running if serves(server, asked)), asked)
 
 
-def _port(world: World, request: UpRequest, running: Server | None) -> int:
+def _port(world: World, request: UpRequest) -> int:
     """The one address: chosen once, then kept, since agents know it."""
     port = request.port or store.port(world.home)
     if port is None:
         return _first_port(world)
-    ours = running is not None and running.base_url == _address(port)
-    if not ours and (holder := ports.holder(port)):
+    if (holder := ports.holder(port)) and not _is_ours(world, port, holder):
         hint = "stop that program, or move to another port with --port (agents are wired anew)"
         raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
     return port
+
+
+def _is_ours(world: World, port: int, holder: str) -> bool:
+    """Whether the gateway of this home is who listens there."""
+    listening, pid = store.listening(world.home)[0], store.listener(world.home)
+    return listening == port and holder.endswith(f"(pid {pid})")
 
 
 def _first_port(world: World) -> int:
@@ -281,7 +319,7 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
     """The proof of the server that runs, if it is what was asked for, is kept alive and answers."""
     alive = running.handle is not None and world.runner.alive(running.handle)
     state, _ = state_now(running, alive=alive)
-    if state != "ready" or not serves(running, asked) or running.base_url != expected.base_url:
+    if state != "ready" or not serves(running, asked) or store.port(world.home) != urlsplit(expected.base_url).port:
         return None
     if not any((want.name, want.ask) == (running.name, running.ask) for want in store.wanted(world.home)):
         return None
@@ -289,7 +327,7 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
     world.progress.phase("proof")
     world.progress.update(f"{running.name} is up already; asking it")
     try:
-        return probe.prove(replace(expected, context=running.context))
+        return _proof(world, replace(expected, context=running.context))
     except LauncherError as fault:
         world.progress.say(f"{running.name} runs but does not answer ({fault.message}): it is started again")
         return None

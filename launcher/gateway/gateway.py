@@ -59,15 +59,22 @@ class Gateway:
         self._sweep: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
 
-    async def open(self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on these bound sockets, in the loop that this is called in."""
+    async def open(self) -> None:
+        """Get ready in the loop that this is called in; nobody is listened to yet."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         # Whoever else computes in this process gives way after so many seconds, not after Python's 5 ms.
         sys.setswitchinterval(_GIVE_WAY)
         await self._pages.open()
+
+    async def listen(self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on these bound sockets, and no longer where it did before; open connections go on."""
+        before, self._servers = self._servers, []
+        loop = asyncio.get_running_loop()
         for each in sockets:
-            self._servers.append(await self._loop.create_server(self._front, sock=each, ssl=tls, backlog=1024))
+            self._servers.append(await loop.create_server(self._front, sock=each, ssl=tls, backlog=1024))
+        for server in before:
+            server.close()
 
     async def close(self, *, grace: float = 5.0) -> None:
         """Listen no more, give running requests `grace` seconds, then end them."""

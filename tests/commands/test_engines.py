@@ -119,7 +119,7 @@ def test_up_and_plan_take_the_chosen_one(world: World, tmp_path: Path) -> None:
     engines_use.run(world, NAME)
     engine = {"vllm": ENGINE}
     chosen = replace(world, expect=lambda plan: preparing.expect(world.home, world.env, engine, plan))
-    shell = command_of(chosen, plan_now(chosen, ServerSpec("tiny"), None)).shell()
+    shell = command_of(chosen, plan_now(chosen, ServerSpec("tiny"))).shell()
     assert str(world.home.environments / NAME / "bin" / "python") in shell
     assert not (tmp_path / "launcher" / "caches").exists()
 

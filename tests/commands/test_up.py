@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import history, keys, ports, store
+from launcher import history, keys, ports, probe, store
 from launcher.commands import chat, down, logs, plan, ps, unwire, up, wires
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
@@ -23,14 +23,14 @@ from launcher.plan import Plan
 from launcher.prepared import Prepared
 from launcher.progress import Progress
 from launcher.runners import local
-from launcher.server import ServerSpec
+from launcher.server import Server, ServerSpec
 from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
 from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.models_for_tests import tiny_folder
 from tests.stub_engine import ANSWER, KV_TOKENS
-from tests.world import POLICY, StubEngine, Told, little_world, with_engine
+from tests.world import POLICY, StubEngine, Told, ended, little_world, with_engine
 
 
 @pytest.fixture
@@ -101,6 +101,7 @@ def test_what_up_started_is_seen_by_the_other_verbs_and_ended_by_down(world: Wor
     assert handle is not None
     assert down.run(world, "tiny").stopped == ("tiny",)
     assert world.runner.processes(handle) == ()
+    ended(world)
     assert ports.holder(port) is None
     assert [each.state for each in ps.run(world).rows] == ["stopped"]
     assert store.wanted(world.home) == ()
@@ -172,14 +173,57 @@ def test_an_option_that_may_not_be_given_is_refused_before_anything_starts(
     assert ps.run(world).rows == ()
 
 
-def test_another_model_replaces_the_one_that_runs_after_saying_so(world: World, port: int) -> None:
-    up.run(world, request(port=port, wire=True))
+def test_another_model_runs_beside_the_one_that_runs_where_both_fit(world: World, port: int) -> None:
+    first = up.run(world, request(port=port, wire=True))
     result = up.run(world, request("other", port=port, wire=True))
-    assert result.replaced == "tiny"
-    assert told(world).said == ["tiny is stopped: other takes its place"]
-    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "stopped"}
+    assert (result.replaced, result.endpoint.base_url) == ("", first.endpoint.base_url)
+    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "ready"}
     assert tomllib.loads(world.home.openhands_config.read_text())["llm"]["model"] == "openai/other"
-    assert [want.name for want in store.wanted(world.home)] == ["other"]
+    for name in ("tiny", "other"):
+        assert chat.run(chat.endpoint(world, name), "What is the capital of France?").answer == ANSWER
+    assert down.run(world, "tiny").stopped == ("tiny",)
+    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "stopped"}
+
+
+def running(world: World) -> list[Server]:
+    """The servers that have processes."""
+    return [server for server in store.look(world.home)[0] if server.handle and local.processes(server.handle)]
+
+
+def roomy(root: Path, *, engine: StubEngine | None = None) -> World:
+    """A world with room for one of its two models: 16 GiB, of which each server takes nearly all."""
+    made = little_world(root, models=("tiny", "other"), engine=engine)
+    gpu = machine(1, 24.0).gpus[0]
+
+    def inventory() -> Inventory:
+        pids = [pid for server in running(made) if server.handle for pid in local.processes(server.handle)]
+        held = tuple(GpuProcess(pid, "engine", int(23.9 * GIB) // len(pids)) for pid in pids)
+        return replace(machine(ram=16), gpus=(replace(gpu, free=gpu.total - sum(each.used for each in held), processes=held),))
+
+    return replace(made, inventory=inventory)
+
+
+def test_where_there_is_no_room_the_one_that_is_needed_least_makes_it_and_comes_back_when_it_is_asked_for(
+    tmp_path: Path, port: int
+) -> None:
+    world = roomy(tmp_path)
+    up.run(world, request(port=port))
+    result = up.run(world, request("other", port=port))
+    assert result.replaced == "tiny"
+    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "idle"}
+    endpoint = replace(result.endpoint, model="tiny")
+    assert probe.prove(endpoint).text == ANSWER
+    assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "idle", "tiny": "ready"}
+    down.run(world, None)
+
+
+def test_a_model_that_nobody_asks_for_is_unloaded_and_loaded_for_the_next_request(world: World, port: int) -> None:
+    result = up.run(world, replace(request(port=port), idle_stop=0.5))
+    awaited(lambda: ps.run(world).rows[0].state == "idle")
+    assert probe.prove(result.endpoint).text == ANSWER
+    down.run(world, None)
+    with pytest.raises(LauncherError):
+        probe.prove(result.endpoint)
 
 
 def test_other_options_start_the_same_model_again(world: World, port: int) -> None:
@@ -188,10 +232,10 @@ def test_other_options_start_the_same_model_again(world: World, port: int) -> No
     assert (result.already, result.endpoint.context) == (False, 4096)
 
 
-def test_if_the_successor_fails_the_old_model_comes_back(world: World, port: int) -> None:
+def test_if_the_successor_fails_the_old_model_goes_on(world: World, port: int) -> None:
     up.run(world, request(port=port))
     broken = with_engine(world, StubEngine(flags={"other": ("--die", "ValueError: No available memory for the cache blocks")}))
-    with pytest.raises(LauncherError, match=r"no memory is left for the KV cache.*tiny serves again"):
+    with pytest.raises(LauncherError, match="no memory is left for the KV cache"):
         up.run(broken, request("other", port=port))
     assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "failed", "tiny": "ready"}
     assert [want.name for want in store.wanted(world.home)] == ["tiny"]
@@ -219,6 +263,7 @@ def test_a_start_that_fails_is_explained_and_leaves_nothing(
         up.run(world, request(port=port, wire=True))
     assert str(world.home.logs / "tiny.log") in caught.value.hint
     assert [(row.state, row.pid) for row in ps.run(world).rows] == [("failed", None)]
+    ended(world)
     assert ports.holder(port) is None
     assert config.read_text() == "[core]\n"
     assert store.wanted(world.home) == ()
@@ -235,6 +280,7 @@ def test_an_interrupt_stops_what_was_started(tmp_path: Path, port: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         up.run(world, request(port=port))
     assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
+    ended(world)
     assert ports.holder(port) is None
 
 
@@ -257,7 +303,7 @@ def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(worl
 
         with pytest.raises(LauncherError, match=rf"port {port} is in use by .*\(pid {os.getpid()}\)"):
             up.run(replace(world, prepare=prepare), request(port=port))
-    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("failed", None)]
+    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
 
 
 def test_the_port_is_chosen_once_and_kept(world: World, port: int) -> None:
@@ -392,6 +438,7 @@ def test_an_interrupt_in_any_phase_leaves_nothing_of_this_up(world: World, port:
     with pytest.raises(KeyboardInterrupt):
         up.run(replace(world, progress=Interrupted(at=phase)), request(port=port, wire=True))
     assert all(row.pid is None and row.state == "stopped" for row in ps.run(world).rows)
+    ended(world)
     assert ports.holder(port) is None
     assert store.wanted(world.home) == ()
     assert apply.wired(TARGETS, world.home) == ()
@@ -401,10 +448,11 @@ def test_a_port_is_kept_only_once_something_serves_on_it(world: World, port: int
     up.run(world, request(port=port, wire=True))
     other_port = ports.free(port + 1)
     broken = with_engine(world, StubEngine(flags={"other": ("--die", "ValueError: oh")}))
-    with pytest.raises(LauncherError, match="tiny serves again"):
+    with pytest.raises(LauncherError, match="ValueError: oh"):
         up.run(broken, request("other", port=other_port, wire=True))
     assert store.port(world.home) == port
-    assert [row.server.base_url for row in ps.run(world).rows if row.state == "ready"] == [f"http://127.0.0.1:{port}/v1"]
+    awaited(lambda: store.listening(world.home) == (port, ""))
+    assert chat.run(chat.endpoint(world, "tiny"), "What is the capital of France?").answer == ANSWER
 
 
 def test_without_wiring_no_file_of_the_old_model_is_touched(world: World, port: int) -> None:
@@ -416,37 +464,35 @@ def test_without_wiring_no_file_of_the_old_model_is_touched(world: World, port: 
 
 def test_a_gpu_whose_driver_tells_no_sizes_has_room_for_the_successor(tmp_path: Path, port: int) -> None:
     """As on WSL and with MIG: what our own server holds is known from its plan."""
-    held = [False]
-    gpu = machine(1, 24.0).gpus[0]
+    gpu, made = machine(1, 24.0).gpus[0], little_world(tmp_path, models=("tiny", "other"))
 
     def inventory() -> Inventory:
-        free = GIB if held[0] else gpu.free
+        free = GIB if running(made) else gpu.free
         return replace(machine(ram=16), gpus=(replace(gpu, free=free, processes=(GpuProcess(1, "?", 0),)),))
 
-    world = replace(little_world(tmp_path, models=("tiny", "other")), inventory=inventory)
+    world = replace(made, inventory=inventory)
     try:
         up.run(world, request(port=port))
-        held[0] = True
         assert up.run(world, request(port=port)).already
     finally:
         down.run(world, None)
 
 
 def test_the_stages_of_a_pipeline_are_claimed_each_and_kept_by_a_bare_up(tmp_path: Path, port: int) -> None:
-    held: dict[int, int] = {}
+    made = little_world(tmp_path)
 
     def inventory() -> Inventory:
+        held = dict.fromkeys(range(3), sum(server.claim for server in running(made)))
         gpus = machine(3, 24.0).gpus
         return replace(machine(ram=16), gpus=tuple(replace(gpu, free=gpu.free - held.get(gpu.index, 0)) for gpu in gpus))
 
-    world = replace(little_world(tmp_path), inventory=inventory)
+    world = replace(made, inventory=inventory)
     asked = ServerSpec(model="tiny", pipeline=3, kv_dtype="fp8")
     try:
         up.run(world, UpRequest(spec=asked, port=port))
         (server,) = store.seen(world.home)
         assert (server.gpus, server.tensor, server.pipeline, server.kv_dtype) == ((0, 1, 2), 1, 3, "fp8")
         assert server.claim > 0
-        held.update(dict.fromkeys(server.gpus, server.claim))
         for again in (ServerSpec(model=""), asked, replace(asked, tensor=1, gpus=(0, 1, 2))):
             result = up.run(world, UpRequest(spec=again, port=port))
             assert result.already
@@ -531,7 +577,7 @@ def test_a_log_is_followed_line_by_line_to_the_engines_end(world: World, port: i
 def test_the_logs_of_the_last_three_starts_are_kept_for_this_user_alone(world: World, port: int) -> None:
     for context in (1024, 2048, 3072, 4096):
         up.run(world, request(port=port, context=context))
-    kept = sorted(world.home.logs.iterdir())
+    kept = sorted(world.home.logs.glob("tiny*"))
     assert [path.name for path in kept] == ["tiny.log", "tiny.log.1", "tiny.log.2"]
     for path, context in zip(kept, (4096, 3072, 2048), strict=True):
         assert f"Using max model len {context}" in path.read_text()

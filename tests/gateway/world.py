@@ -144,7 +144,8 @@ async def place(
     gateway = Gateway(wake=woken.append, gpus=gpus, limits=limits, log=log)
     listener = socket.create_server(("127.0.0.1", 0))
     here = Place(gateway, listener.getsockname()[1], started, woken)
-    await gateway.open([listener], **ways)
+    await gateway.open()
+    await gateway.listen([listener], **ways)
     here.publish(here.ready())
     try:
         yield here

@@ -1,0 +1,50 @@
+"""What the gateway is told of the servers: each one's route, from its wish and its record. Decisions only."""
+
+from collections.abc import Iterable, Mapping
+
+from launcher.endpoint import place_of
+from launcher.gateway.table import Backend, Route, State
+from launcher.server import Server, Wanted
+from launcher.server import State as ServerState
+
+# What a request for a wanted model meets: one that waits for its next start is on its way as well.
+_STATES: Mapping[ServerState, State] = {
+    "waiting": "starting",
+    "starting": "starting",
+    "ready": "ready",
+    "ending": "starting",
+    "idle": "stopped",
+    "failed": "failed",
+    "stopped": "starting",
+}
+
+
+def routes(wanted: Iterable[Wanted], servers: Mapping[str, Server], keys: Mapping[str, str]) -> tuple[Route, ...]:
+    """A route for all that is wanted or was ever served; `keys` are the engines' own, by model."""
+    wishes = {want.name: want for want in wanted}
+    names = sorted({*wishes, *servers})
+    return tuple(_route(name, wishes.get(name), servers.get(name), keys.get(name, "")) for name in names)
+
+
+def _route(name: str, want: Wanted | None, server: Server | None, key: str) -> Route:
+    if want is None or server is None:
+        context = server.context if server else (want.planned.context or 0) if want else 0
+        return Route(name, "starting" if want else "off", context=context, engine=server.engine if server else "")
+    # A server that runs for an earlier wish is about to be ended.
+    state = _STATES[server.state] if server.ask == want.ask else "starting"
+    return Route(
+        name,
+        state,
+        backends=(backend(server, key),) if state == "ready" else (),
+        context=server.context,
+        engine=server.engine,
+        detail=server.detail,
+        restarts=server.restarts,
+        native_tool_calling=server.tools,
+    )
+
+
+def backend(server: Server, key: str) -> Backend:
+    """Where the engine itself answers."""
+    host, port = place_of(server.base_url)
+    return Backend(host, port, key)
