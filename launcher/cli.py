@@ -91,6 +91,8 @@ def _up(typed: argparse.Namespace) -> int:
         register_only=typed.register_only,
         port=typed.port,
         spare=typed.spare,
+        idle_stop=typed.idle_stop,
+        keep=typed.keep,
         proof=typed.proof,
     )
     if typed.dry_run:

@@ -16,7 +16,7 @@ from launcher.server import Server, Wanted
 from launcher.supervisor import Supervisor
 from launcher.world import World
 
-_TURN = 0.1
+_TURN = 0.25
 # How often an address that another program has is tried again (seconds).
 _AGAIN = 1.0
 

@@ -24,6 +24,8 @@ from launcher.server import Server, Wanted
 from launcher.world import World
 
 GRACE = 15.0
+# For what is left of an engine that failed: it has nothing to finish, and requests wait for the next one.
+GRACE_OF_REMAINS = 2.0
 PORT_BACK = 5.0
 # How long the driver may take to give a stopped engine's memory back (seconds), and what is noise in it (bytes).
 MEMORY_BACK = 60.0
@@ -120,7 +122,7 @@ def members(runner: Runner, handle: Handle) -> tuple[tuple[int, float], ...]:
     return tuple((pid, started) for pid, started in found if started)
 
 
-def end(world: World, server: Server) -> str:
+def end(world: World, server: Server, *, grace: float = GRACE) -> str:
     """End all processes of a server, and wait until its port and its GPUs' memory are free again.
 
     Returns what stays taken, "" if nothing does; raises LauncherError if a process survives.
@@ -129,7 +131,7 @@ def end(world: World, server: Server) -> str:
         return ""
     pids = world.runner.processes(server.handle)
     expected = _free_without(world, server, pids) if pids and server.gpus else {}
-    world.runner.stop(server.handle, grace=GRACE)
+    world.runner.stop(server.handle, grace=grace)
     # The runner takes down what its processes had mapped when it came; of one that was dead by then, only the record tells.
     for path in processes.left_behind(frozenset(server.shared), uid=os.geteuid()):
         path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from launcher.errors import LauncherError
 from launcher.estimate import Past, estimate
 from launcher.launching import (
     GRACE,
+    GRACE_OF_REMAINS,
     Launch,
     announced,
     begin,
@@ -366,7 +367,7 @@ class Supervisor:
         if not watched.fault and server.state in {"starting", "ready"}:
             detail, hint, found = why_it_died(server, self.world.engines[server.engine], self._circumstances(server, watched))
             retry = found.retry
-        if not self._ended(server):
+        if not self._ended(server, grace=GRACE_OF_REMAINS):
             return
         if server.state == "starting" and watched.launch:
             told = measuring.unlearn(self.world, watched.launch)
@@ -407,12 +408,12 @@ class Supervisor:
             # It waits for the next of several servers, not for another day.
             spares.end(self.world.home)
 
-    def _ended(self, server: Server) -> bool:
+    def _ended(self, server: Server, *, grace: float = GRACE) -> bool:
         """Whether nothing of it runs any more; what survives is on record, and is tried again later."""
         if server.handle:
             self._record(replace(server, state="ending"))
         try:
-            taken = end(self.world, server)
+            taken = end(self.world, server, grace=grace)
         except LauncherError as fault:
             again = time.time() + self._policy.patience
             self._record(replace(server, state="ending", detail=fault.message, hint=fault.hint, again=again))

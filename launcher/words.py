@@ -60,6 +60,13 @@ def parser() -> "_Parser":
         help="keep a process with the engine's imports done for the next start (default: if memory allows)",
     )
     up.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask it to call a tool")
+    up.add_argument(
+        "--idle-stop",
+        type=_duration,
+        metavar="TIME",
+        help="unload it when nobody asked for so long (30m, 2h); a request loads it",
+    )
+    up.add_argument("--keep", action="store_true", help="never unload it to make room for another model")
     up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
     _add_offline(up)
@@ -391,6 +398,13 @@ def _seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,5}(\.\d+)?|\.\d+", text) or not float(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds such as 2 or 0.5")
     return float(text)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,5}(?:\.\d+)?)(s|m|h|d)", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def _indexes(text: str) -> tuple[int, ...]:

@@ -92,14 +92,15 @@ class PsResult:
         ]
 
     def text(self) -> "RenderableType":
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         if not self.rows:
             return "Nothing was started yet: `launcher up` starts the model that suits this machine."
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for header in ("NAME", "ENGINE", "STATE", "PID", "CONTEXT", "BASE URL", "FOR", ""):
-            table.add_column(header, no_wrap=header not in {"", "BASE URL"})
+        for header in ("NAME", "ENGINE", "STATE", "PID", "CONTEXT", "FOR", ""):
+            table.add_column(header, no_wrap=bool(header))
         for row in self.rows:
             server = row.server
             state = Text(row.state, _COLOURS[row.state])
@@ -110,11 +111,12 @@ class PsResult:
                 state,
                 str(row.pid or "-"),
                 f"{server.context:,}",
-                self.address,
                 duration,
                 row.words,
             )
-        return table
+        if not any(row.state in {"ready", "starting", "waiting", "idle"} for row in self.rows):
+            return table
+        return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address))
 
 
 def run(world: World) -> PsResult:
