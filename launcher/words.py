@@ -41,39 +41,7 @@ def parser() -> "_Parser":
     root = _Parser(prog="launcher", description=_ABOUT, epilog=_CODES, allow_abbrev=False)
     root.add_argument("--version", action="version", version=f"launcher {__version__}")
     verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
-    up = _verb(verbs, "up", "serve a model, prove it and tell the agents about it")
-    _add_model(up)
-    _add_choice(up)
-    up.add_argument(
-        "--config-file",
-        type=Path,
-        metavar="FILE",
-        help="the config.toml to write (./config.toml, else our own)",
-    )
-    up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
-    up.add_argument("--no-wire", action="store_true", help="write no agent's files")
-    up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
-    up.add_argument(
-        "--spare",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="keep a process with the engine's imports done for the next start (default: if memory allows)",
-    )
-    up.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask it to call a tool")
-    up.add_argument(
-        "--idle-stop",
-        type=_duration,
-        metavar="TIME",
-        help="unload it when nobody asked for so long (30m, 2h); a request loads it",
-    )
-    up.add_argument("--keep", action="store_true", help="never unload it to make room for another model")
-    up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
-    up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
-    _add_offline(up)
-    up.add_argument(
-        "--from", dest="pack", type=_path, metavar="DIR", help="serve what `launcher pack` put there; implies --offline"
-    )
-    up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
+    _add_up(_verb(verbs, "up", "serve a model, prove it and tell the agents about it"))
     down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
     down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
     ps = _verb(verbs, "ps", "what was started here, and how it is")
@@ -113,6 +81,41 @@ def parser() -> "_Parser":
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root
+
+
+def _add_up(up: argparse.ArgumentParser) -> None:
+    _add_model(up)
+    _add_choice(up)
+    up.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="the config.toml to write (./config.toml, else our own)",
+    )
+    up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
+    up.add_argument("--no-wire", action="store_true", help="write no agent's files")
+    up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
+    up.add_argument(
+        "--spare",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep a process with the engine's imports done for the next start (default: if memory allows)",
+    )
+    up.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask it to call a tool")
+    up.add_argument(
+        "--idle-stop",
+        type=_duration,
+        metavar="TIME",
+        help="unload it when nobody asked for so long (30m, 2h); a request loads it",
+    )
+    up.add_argument("--keep", action="store_true", help="never unload it to make room for another model")
+    up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
+    up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
+    _add_offline(up)
+    up.add_argument(
+        "--from", dest="pack", type=_path, metavar="DIR", help="serve what `launcher pack` put there; implies --offline"
+    )
+    up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
 
 
 _ABOUT = "From a bare machine to a working local model behind a coding agent, with one command: launcher up"
