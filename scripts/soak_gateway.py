@@ -80,7 +80,7 @@ class Soak:
         """One client."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         streams = fate in {"stream", "leave in the stream"}
-        fields = {"model": "tiny", "stream": streams, "chunks": 20, "gap": 0.002, "delay": self.random.choice((0, 0, 0.01))}
+        fields = {"model": "tiny", "stream": streams, "chunks": 8, "gap": 0.002, "delay": self.random.choice((0, 0, 0.01))}
         body = json.dumps({**fields, "prompt": "x" * self.random.choice((10, 5_000, 200_000))}).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
@@ -161,6 +161,8 @@ async def soak(requests: int, kills: int, seed: int) -> dict[str, object]:
             if number in moments:
                 await asyncio.gather(*killing)
                 killing.append(asyncio.create_task(here.kill_engine()))
+            if number and number % 1000 == 0:
+                print(f"{number} requests, {time.monotonic() - began:.0f} s", file=sys.stderr)
             await gate.acquire()
             group.create_task(gated(here.random.choice(FATES)))
     await asyncio.gather(*killing)

@@ -57,6 +57,7 @@ def launcher(
         pytest.param(["llm", "use"], "the following arguments are required: NAME", id="no configuration to use"),
         pytest.param(["llm", "use", "x", "--openhands", "v9"], "invalid choice: 'v9'", id="an OpenHands that does not exist"),
         pytest.param(["llm", "add", "x", "--key", "sk"], "unrecognized arguments: --key sk", id="a key as an option"),
+        pytest.param(["keys", "add"], "the following arguments are required: NAME", id="a key without a name"),
         pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],
 )
@@ -103,6 +104,7 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
             id="a version that was never fetched, offline",
         ),
         pytest.param(["chat", "smollm2-135m"], "smollm2-135m is not running", "launcher up smollm2-135m", id="a model asleep"),
+        pytest.param(["keys", "remove", "x"], "there is no key 'x'", "launcher keys", id="no such key"),
         pytest.param(["chat"], "no model is running", "launcher up", id="talking to nobody"),
     ],
 )
@@ -125,6 +127,7 @@ def test_a_known_fault_ends_with_1_a_line_and_a_hint(tmp_path: Path, words: list
         pytest.param(["down"], {"stopped": []}, id="down"),
         pytest.param(["unwire"], [], id="unwire"),
         pytest.param(["llm"], [], id="llm"),
+        pytest.param(["keys"], [], id="keys"),
     ],
 )
 def test_on_a_new_machine_the_verbs_answer_and_write_nothing(tmp_path: Path, words: list[str], expected: Any) -> None:
@@ -152,6 +155,15 @@ def test_a_choice_is_kept_and_given_back(tmp_path: Path) -> None:
     for words in (["engines"], ["plan"], ["engines", "use", own]):
         done = launcher(tmp_path, *words)
         assert (done.returncode, str(state) in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("words", [[], ["--show"]], ids=["unasked", "asked for"])
+def test_a_new_key_is_printed_where_there_is_no_terminal_only_if_it_was_asked_for(tmp_path: Path, words: list[str]) -> None:
+    done = launcher(tmp_path, "keys", "add", "ci", *words)
+    [path] = (tmp_path / "home" / "keys" / "named").iterdir()
+    assert done.returncode == 0
+    assert (path.read_text().strip() in done.stdout) == bool(words)
+    assert [row["name"] for row in json.loads(launcher(tmp_path, "keys", "list", "--json").stdout)] == ["ci"]
 
 
 def test_wires_tells_of_each_target(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from typing import Any, cast
 
 import httptools
 
+# Bytes, and requests, that are remembered: enough for a test, and no burden for thousands of clients.
+MOST = 1 << 20
+REMEMBERED = 1000
+
 
 @dataclass
 class Seen:
@@ -68,6 +72,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.task: asyncio.Task[None] | None = None
         self.request: Seen
+        self.pieces: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
@@ -80,7 +85,8 @@ class Connection(asyncio.Protocol):
             self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self.engine.raw += data
+        if len(self.engine.raw) < MOST:
+            self.engine.raw += data
         self.parser.feed_data(data)
 
     def on_message_begin(self) -> None:
@@ -93,11 +99,14 @@ class Connection(asyncio.Protocol):
         self.request.headers.append((name.lower(), value))
 
     def on_body(self, content: bytes) -> None:
-        self.request.body += content
+        self.pieces.append(content)
 
     def on_message_complete(self) -> None:
         self.request.method = self.parser.get_method()
-        self.engine.seen.append(self.request)
+        self.request.body = b"".join(self.pieces)
+        self.pieces.clear()
+        if len(self.engine.seen) < REMEMBERED:
+            self.engine.seen.append(self.request)
         assert self.task is None, "a second request before the first was answered"
         self.task = asyncio.get_running_loop().create_task(self.answer(self.request))
 
