@@ -23,6 +23,7 @@ from launcher.environments import build_for, installed_size
 from launcher.home import Home
 from launcher.runners import local, spares
 from launcher.runners.base import Handle
+from launcher.server import Server
 from tests.real.conftest import Machine
 
 pytestmark = pytest.mark.real
@@ -53,9 +54,14 @@ def up(machine: Machine, config: Path) -> dict[str, Any]:
 
 
 def handle_of(machine: Machine) -> Handle:
-    server = next(each for each in store.seen(Home(machine.home)) if each.name == "smollm2-135m")
-    assert server.handle is not None
-    return server.handle
+    handle = seen(machine).handle
+    assert handle is not None
+    return handle
+
+
+def seen(machine: Machine) -> Server:
+    """Its record, as it is now: a look costs less than a `ps`."""
+    return next(each for each in store.seen(Home(machine.home)) if each.name == "smollm2-135m")
 
 
 def row_of(machine: Machine) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def left_over(handle: Handle) -> dict[int, str]:
 def asked(machine: Machine) -> str:
     """What the model answers at the address and with the key that agents have."""
     key = (machine.home / "keys" / "agent.key").read_text().strip()
-    client = openai.OpenAI(base_url=row_of(machine)["base_url"], api_key=key, max_retries=0)
+    client = openai.OpenAI(base_url=seen(machine).base_url, api_key=key, max_retries=0)
     answer = client.chat.completions.create(model="smollm2-135m", messages=QUESTION, temperature=0, max_tokens=24)
     return answer.choices[0].message.content or ""
 
@@ -98,17 +104,18 @@ def serve_is_killed(machine: Machine) -> None:
     again = background.at_work(home)
     assert again
     assert again.pid != serving.pid
-    assert (handle_of(machine), row_of(machine)["restarts"]) == (before, 0)
+    assert (handle_of(machine), seen(machine).restarts) == (before, 0)
 
 
 def process_is_killed(machine: Machine, title: str) -> None:
     """Kill the server's process of this title, or its first one: all of it is replaced, and the address stays."""
-    home, before, url = Home(machine.home), handle_of(machine), row_of(machine)["base_url"]
+    home, before, url = Home(machine.home), handle_of(machine), seen(machine).base_url
     waiting = spare_processes(home)
     old = {psutil.Process(pid) for pid in left_over(before) if pid not in waiting}
     titled = [process.pid for process in old if title and title in " ".join(process.cmdline())]
     os.kill(titled[0] if title else before.pid, signal.SIGKILL)
-    awaited(lambda: (row := row_of(machine))["state"] == "ready" and handle_of(machine) != before and row["base_url"] == url)
+    awaited(lambda: (now := seen(machine)).state == "ready" and now.handle != before)
+    assert seen(machine).base_url == url
     assert "Paris" in asked(machine)
     assert len(old) >= 3
     assert [process for process in old if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
@@ -254,8 +261,7 @@ def test_ps_and_wires_and_chat_see_it(machine: Machine, up: dict[str, Any]) -> N
     row = row_of(machine)
     assert (row["engine"], row["state"], row["context"]) == ("vllm", "ready", 8192)
     assert row["base_url"] == up["base_url"]
-    wires = {each["target"]: each["wired"] for each in machine.json("wires")}
-    assert wires == {"openhands-profile": False, "openhands-toml": True}
+    assert [each["target"] for each in machine.json("wires") if each["wired"]] == ["openhands-toml"]
     assert "Paris" in machine.json("chat", stdin="What is the capital of France?")["text"]
     assert any("KV cache size" in line for line in machine.json("logs", "smollm2-135m")["lines"])
 
