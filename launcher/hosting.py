@@ -30,7 +30,7 @@ class Host:
         self._gateway = Gateway(wake=self.supervisor.wake, gpus=self._gpus, log=world.home.logs / "access.log")
         self._port = 0
         self._tried = 0.0
-        self._keys: tuple[Key, ...] = ()
+        self._keys_seen = 0
 
     @property
     def world(self) -> World:
@@ -53,6 +53,7 @@ class Host:
         work.start()
         while work.is_alive():
             await self._listen()
+            self._look_at_keys()
             await asyncio.sleep(_TURN)
         await self._gateway.close(grace=0.5)
 
@@ -73,6 +74,13 @@ class Host:
         self._port, self._tried = wished, 0.0
         store.keep_listening(self.world.home, wished, "")
         self._say(f"the gateway listens on {ports.LOOPBACK}:{wished}")
+
+    def _look_at_keys(self) -> None:
+        """A key that was added opens, and one that was removed shuts, at once."""
+        now = store.changed(self.world.home.key.parent) + store.changed(self.world.home.named_keys)
+        if now != self._keys_seen:
+            self._keys_seen = now
+            threading.Thread(target=self.supervisor.publish, daemon=True).start()
 
     # -- what the supervisor sees of the gateway --
 

@@ -51,8 +51,13 @@ def wishes(home: Home) -> tuple[tuple[Wanted, ...], Mapping[str, LauncherError]]
 
 def wishes_changed(home: Home) -> int:
     """A number that is another one after each change of what is wanted: cheap to ask."""
+    return changed(_wanted(home, "").parent)
+
+
+def changed(folder: Path) -> int:
+    """When something was last added to a folder or removed from it, in nanoseconds; 0 where there is none."""
     try:
-        return _wanted(home, "").parent.stat().st_mtime_ns
+        return folder.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 

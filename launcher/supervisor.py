@@ -130,7 +130,7 @@ class Supervisor:
             self._acts = {name: act for name, act in self._acts.items() if act.thread.is_alive()}
         if wishes != self._wishes:
             self._wishes = wishes
-            self._publish()
+            self.publish()
         self._look_at_the_host()
         names = {*wishes, *self._servers} - set(unreadable)
         # What runs first: a start must see what others are about to end.
@@ -432,9 +432,9 @@ class Supervisor:
         with self._lock:
             self._servers[server.name] = server
         store.see(self.world.home, server)
-        self._publish()
+        self.publish()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         """Tell the gateway where everything is."""
         with self._lock:
             servers = dict(self._servers)

@@ -217,6 +217,22 @@ def test_where_there_is_no_room_the_one_that_is_needed_least_makes_it_and_comes_
     down.run(world, None)
 
 
+def test_a_key_that_is_added_opens_and_one_that_is_removed_shuts(world: World, port: int) -> None:
+    endpoint = up.run(world, request(port=port)).endpoint
+    other = replace(endpoint, api_key=keys.add(world.home, "other").text)
+
+    def opens() -> bool:
+        try:
+            return probe.prove(other).text == ANSWER
+        except LauncherError:
+            return False
+
+    awaited(opens)
+    keys.remove(world.home, "other")
+    awaited(lambda: not opens())
+    assert probe.prove(endpoint).text == ANSWER
+
+
 def test_a_model_that_nobody_asks_for_is_unloaded_and_loaded_for_the_next_request(world: World, port: int) -> None:
     result = up.run(world, replace(request(port=port), idle_stop=0.5))
     awaited(lambda: ps.run(world).rows[0].state == "idle")
