@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import catalogue, fetching, lock, processes, sizes, store, weights, weights_record
+from launcher import background, catalogue, fetching, lock, processes, sizes, store, weights, weights_record
 from launcher.clearance import KINDS, Footprint, Item, Kind, freed
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights
@@ -105,6 +105,8 @@ class _Users:
                 ("the warm spare", spare.handle.environment, home.logs / "spare.log", world.runner.processes(spare.handle))
             )
             known.add(spare.handle.server_id)
+        if serving := background.at_work(home):
+            running += [("launcher serve", Path(), log, (serving.pid,)) for log in (home.serve_log, home.access_log)]
         pids = {pid for _, _, _, pids in running for pid in pids}
         strays = [pid for pid in processes.strays(home.environments, home.logs, known, uid=os.geteuid()) if pid not in pids]
         orphans = [(f"an orphan (pid {pid})", Path(), Path(), (pid,)) for pid in strays]

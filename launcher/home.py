@@ -55,6 +55,11 @@ class Home:
         return self.logs / "serve.log"
 
     @property
+    def access_log(self) -> Path:
+        """Who asked the gateway for what."""
+        return self.logs / "access.log"
+
+    @property
     def key(self) -> Path:
         """The key that agents send, mode 0600."""
         return self.root / "keys" / "agent.key"

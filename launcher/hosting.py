@@ -27,7 +27,7 @@ class Host:
     def __init__(self, world: World, *, policy: Policy | None = None, say: Callable[[str], None] = lambda _: None) -> None:
         self._say = say
         self.supervisor = Supervisor(world, policy=policy, say=say, gate=self)
-        self._gateway = Gateway(wake=self.supervisor.wake, gpus=self._gpus, log=world.home.logs / "access.log")
+        self._gateway = Gateway(wake=self.supervisor.wake, gpus=self._gpus, log=world.home.access_log)
         self._port = 0
         self._tried = 0.0
         self._keys_seen = 0

@@ -4,6 +4,7 @@ Level-triggered: all that it knows is on the disk or can be seen, so that one th
 """
 
 import queue
+import secrets
 import signal
 import threading
 import time
@@ -46,8 +47,9 @@ _SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
 _SHORT_ANSWER = 1
 # Of a phase, that is worth a line.
 _STEP = 0.1
-# Engines' own ports, of which only the gateway knows.
-FIRST_OF_ENGINES = 28_400
+# Engines' own ports, of which only the gateway knows: below those that Linux gives to connections (32768), and by chance, since
+# an engine binds its port some time after it was chosen, and other homes choose as well.
+FIRST_OF_ENGINES, MANY = 20_000, 12_000
 
 
 class Supervisor:
@@ -287,7 +289,7 @@ class Supervisor:
         refuse_full_disk(self.world.home)
         plan = plan_again(self.world, spec)
         ready = want.prepared if want.prepared.whole else self.world.prepare(plan, Silent())
-        key, port = self._key(want.name), ports.free(FIRST_OF_ENGINES)
+        key, port = self._key(want.name), ports.free(FIRST_OF_ENGINES + secrets.randbelow(MANY))
         return Launch(
             want=want,
             plan=plan,
@@ -364,7 +366,8 @@ class Supervisor:
     def _recover(self, server: Server, why: str) -> None:
         watched = self._watch(server)
         detail, hint, retry = why, f"its log: {server.log}", None
-        if not watched.fault and server.state in {"starting", "ready"}:
+        alive = server.handle is not None and self.world.runner.alive(server.handle)
+        if server.state in {"starting", "ready"} and not (alive and watched.fault):
             detail, hint, found = why_it_died(server, self.world.engines[server.engine], self._circumstances(server, watched))
             retry = found.retry
         if not self._ended(server, grace=GRACE_OF_REMAINS):

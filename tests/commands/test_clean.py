@@ -200,10 +200,12 @@ def test_what_a_server_uses_stays(world: World) -> None:
     filled(world.home.logs / "tiny.log")
     up.run(world, UpRequest(spec=ServerSpec(model="tiny"), targets={}, port=port))
     found = clean.run(world)
-    assert {item.name: item.holder for item in found.items if item.kind == "logs"} == {"tiny.log": "tiny", "tiny.log.1": ""}
-    assert names(freeing(world, "all").cleared.gone) == ["tiny.log.1"]
+    logs = {item.name: item.holder for item in found.items if item.kind == "logs" and item.name.startswith("tiny")}
+    assert logs == {"tiny.log": "tiny", "tiny.log.1": ""}
+    gone = names(freeing(world, "all").cleared.gone)
+    assert ("tiny.log.1" in gone, "tiny.log" in gone) == (True, False)
     down.run(world, None)
-    assert names(freeing(world, "logs").cleared.gone) == ["tiny.log"]
+    assert "tiny.log" in names(freeing(world, "logs").cleared.gone)
 
 
 def test_an_environment_that_a_process_of_a_server_has_mapped_stays(world: World) -> None:
