@@ -11,7 +11,7 @@ from launcher.server import Server, Wanted
 Action = Literal["start", "prove", "probe", "recover", "unload", "end", "nothing"]
 
 # The everyday reason for a probe, which nobody has to read of.
-IDLE = "it was idle"
+IDLE = "it finished nothing for a while"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,7 @@ def _working(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tupl
         return "probe", "one of its processes is gone"
     if not sight.healthy:
         return "probe", "it does not say that it is well"
-    overdue = not sight.busy and sight.now - sight.worked > policy.idle
-    return ("probe", IDLE) if overdue else ("nothing", "")
+    return ("probe", IDLE) if sight.now - sight.worked > policy.idle else ("nothing", "")
 
 
 def failed(server: Server, *, now: float, detail: str, hint: str, policy: Policy) -> Server:

@@ -107,6 +107,12 @@ def resident(pids: Iterable[int]) -> int:
     return sum(int(row[1]) * 1024 for row in rows if row[0] in kinds)
 
 
+def processor_seconds(pids: Iterable[int]) -> float:
+    """The seconds of processor time that these processes have used, those that are gone left out."""
+    stats = (_read(_PROC / str(pid) / "stat").rpartition(b")")[2].split() for pid in pids)
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats if fields) / os.sysconf("SC_CLK_TCK")
+
+
 def shared_memory(pids: Iterable[int]) -> frozenset[int]:
     """The inodes of shared memory that these processes have mapped.
 

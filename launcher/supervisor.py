@@ -44,6 +44,10 @@ from launcher.world import World
 
 # Seconds between two looks at what is being started or ended, at what works, and at the list of wishes.
 _SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
+# Between two questions whether it is well, of a server that works.
+_RARELY = 10.0
+# Of the processor, in so many seconds: an engine that computes is not frozen, however long its requests take.
+_COMPUTES, _WATCHED_FOR = 0.1, 2.0
 _SHORT_ANSWER = 1
 # Of a phase, that is worth a line.
 _STEP = 0.1
@@ -112,11 +116,12 @@ class Supervisor:
         """End every server, though it is still wanted: the next supervisor starts it again."""
         for act in list(self._acts.values()):
             act.unwanted = True
-        for server in list(self._servers.values()):
-            if server.handle:
-                self.world.runner.stop(server.handle, grace=GRACE)
-        for act in list(self._acts.values()):
-            act.thread.join()
+        handles = [server.handle for server in self._servers.values() if server.handle]
+        stopping = [threading.Thread(target=self.world.runner.stop, args=(each,), kwargs={"grace": GRACE}) for each in handles]
+        for thread in stopping:
+            thread.start()
+        for thread in (*stopping, *(act.thread for act in list(self._acts.values()))):
+            thread.join()
         for server in list(self._servers.values()):
             if server.handle:
                 self._end(server)
@@ -186,7 +191,7 @@ class Supervisor:
             now=now,
             alive=alive,
             missing=not all(processes.lives(pid, started) for pid, started in server.members),
-            healthy=alive and self._is_healthy(server, watched),
+            healthy=alive and self._is_healthy(server, watched, busy=use.busy),
             quiet=time.monotonic() - watched.last_word,
             worked=max(server.since, watched.worked, use.worked),
             busy=use.busy,
@@ -196,9 +201,14 @@ class Supervisor:
             clear=clear,
         )
 
-    def _is_healthy(self, server: Server, watched: "_Watched") -> bool:
-        """Asked at each look while it starts, now and then when it works."""
-        if server.state != "ready" or time.monotonic() - watched.asked >= _NOW_AND_THEN:
+    def _is_healthy(self, server: Server, watched: "_Watched", *, busy: bool) -> bool:
+        """Asked at each look while it starts, now and then when it works.
+
+        Not while it is busy: SGLang generates a token for that, and on a CPU is late with it.
+        """
+        if busy and server.state == "ready":
+            return True
+        if server.state != "ready" or time.monotonic() - watched.asked >= _RARELY:
             watched.asked = time.monotonic()
             watched.healthy = probe.healthy(server.base_url, self.world.engines[server.engine].READY_PATH)
         return watched.healthy
@@ -345,12 +355,22 @@ class Supervisor:
         try:
             probe.prove(endpoint(server, self._key(server.name)), timeout=self._policy.patience, tokens=_SHORT_ANSWER)
         except LauncherError as fault:
-            self._doubt(server, watched, fault)
+            if self._gate.use(server, self._key(server.name)).busy and self._computes(server):
+                watched.worked = time.time()
+            else:
+                self._doubt(server, watched, fault)
             return
         watched.worked = time.time()
         now = self._with_members(server)
         if now != server:
             self._record(now)
+
+    def _computes(self, server: Server) -> bool:
+        """Whether its processes use the processor: one that has all its places taken answers late, and is not frozen."""
+        pids = self.world.runner.processes(server.handle) if server.handle else ()
+        before = processes.processor_seconds(pids)
+        time.sleep(_WATCHED_FOR)
+        return processes.processor_seconds(pids) - before > _COMPUTES
 
     def _with_members(self, server: Server) -> Server:
         """Its record with the processes that it has now, and the shared memory that would stay if all of them were killed."""

@@ -16,11 +16,12 @@ POLICY = Policy()
 SPEC = ServerSpec("m")
 PREPARED = Prepared(Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "1")
 WANT = Wanted(SPEC, "ask", SPEC, PREPARED, {})
+IDLE_STOP, KEEP = replace(WANT, idle_stop=60.0), replace(WANT, keep=True)
 HANDLE = Handle(77, NOW - 100, "id", Path("/e"))
 READY = Server(
     SPEC, "vllm", "fp16", "ready", 8192, "http://127.0.0.1:8400/v1", Path("/log"), NOW - 100, ask="ask", handle=HANDLE
 )
-WELL = Sight(now=NOW, alive=True, healthy=True, worked=NOW - 1)
+WELL = Sight(now=NOW, used=NOW - 1, alive=True, healthy=True, worked=NOW - 1)
 
 
 def was(state: State, *, runs: bool = False, again: float = 0.0, ask: str = "ask") -> Server:
@@ -62,7 +63,15 @@ STARTING = was("starting", runs=True)
         pytest.param(READY, WANT, replace(WELL, missing=True), "probe", id="a process of it is gone: it is asked"),
         pytest.param(READY, WANT, replace(WELL, healthy=False), "probe", id="it does not say that it is well: it is asked"),
         pytest.param(READY, WANT, replace(WELL, worked=NOW - 21), "probe", id="idle for long: it is asked"),
-        pytest.param(READY, WANT, replace(WELL, worked=NOW - 21, busy=True), "nothing", id="not while it is busy"),
+        pytest.param(READY, WANT, replace(WELL, worked=NOW - 21, busy=True), "probe", id="busy with nothing finished too"),
+        pytest.param(READY, IDLE_STOP, replace(WELL, used=NOW - 61), "unload", id="nobody asked for as long as was said"),
+        pytest.param(READY, IDLE_STOP, replace(WELL, used=NOW - 61, busy=True), "nothing", id="but it is still answering"),
+        pytest.param(READY, IDLE_STOP, replace(WELL, used=NOW - 59), "nothing", id="not for so long yet"),
+        pytest.param(READY, WANT, replace(WELL, room_for="x"), "unload", id="another one is to have its memory"),
+        pytest.param(READY, KEEP, replace(WELL, room_for="x"), "nothing", id="never the one that is to be kept"),
+        pytest.param(was("idle"), WANT, WELL, "nothing", id="what was unloaded waits to be asked for"),
+        pytest.param(was("idle"), WANT, replace(WELL, asked=True), "start", id="and is started when it is"),
+        pytest.param(was("idle"), None, replace(WELL, asked=True), "end", id="unless a person stopped it"),
         pytest.param(READY, WANT, replace(WELL, fault="no answer"), "recover", id="it did not answer"),
         pytest.param(was("ending", runs=True), WANT, WELL, "recover", id="an end that was cut off goes on"),
         pytest.param(was("ending", runs=True, again=NOW + 9), WANT, WELL, "nothing", id="who cannot be ended is tried later"),
