@@ -15,8 +15,9 @@ from launcher.errors import LauncherError
 # `launcher serve` ends with it when it is told to leave: systemd does not start it again. Neither Python nor a shell ends with
 # it by itself (EX_TEMPFAIL in sysexits.h).
 LEFT = 75
-# How long systemd waits before it starts `launcher serve` again, whatever it ended by (seconds).
-RESTART = 5
+# How long systemd waits before it starts `launcher serve` again, whatever it ended by (seconds). Short, since nobody answers at
+# the agents' address meanwhile; not shorter, since one that can never start would take a core for itself.
+RESTART = 2
 
 # What `serve` itself goes by: which GPUs it may see, where things are fetched from and kept. What an engine needs stands in its
 # wish.
