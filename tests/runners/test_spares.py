@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import launching, processes
 from launcher.command import Beneath, Command
 from launcher.home import Home
 from launcher.runners import local, spares
@@ -274,6 +275,20 @@ def test_one_that_waits_with_other_variables_is_left_alone(
     served(home, command, tmp_path / "log")
     other = replace(command, argv=(*command.argv[:3], "2", *command.argv[4:]))
     assert begun(home, other, tmp_path / "log") == expected
+
+
+def test_one_that_is_left_alone_may_end_while_the_server_runs(home: Home, family: Command, tmp_path: Path) -> None:
+    served(home, family, tmp_path / "log")
+    other = replace(family, argv=(*family.argv[:3], "2", *family.argv[4:]))
+    spare = spares.find(home, other, inherited=MINE)
+    assert spare
+    handle = spares.give(home, spare, other, log=tmp_path / "log", inherited=MINE)
+    assert handle
+    said(tmp_path / "log")
+    waiting = {pid for pid in local.processes(handle) if processes.name(pid) == "waiting"}
+    assert waiting
+    assert {pid for pid, _ in launching.members(local, handle)} == set(local.processes(handle)) - waiting
+    local.stop(handle, grace=0)
 
 
 def test_one_whose_import_took_a_file_s_number_begins_anew(home: Home, family: Command, tmp_path: Path) -> None:
