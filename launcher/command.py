@@ -21,17 +21,29 @@ def inheritable(env: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Beneath:
+    """The interpreters that a Python program starts itself: what they import, and the variables that each start has anew.
+
+    None of these may be read by an import.
+    """
+
+    imports: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """What to execute. `env` is added to the environment; `secrets` too, but is never shown, logged or kept in a state file.
 
     `imports` are the modules of a Python program that take long to import and do nothing else, or the program's own path for
-    its first level: a spare may import them ahead.
+    its first level: a spare may import them ahead. `beneath`: the same for the interpreters that it starts.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     imports: tuple[str, ...] = ()
+    beneath: Beneath = Beneath()
 
     def keeping(self, caches: Mapping[str, str], folder: Path) -> "Command":
         """The same, with its caches in `folder`: `caches` are the variables and the folders in it."""

@@ -117,8 +117,9 @@ def endpoint(server: Server, api_key: str) -> Endpoint:
 
 
 def members(runner: Runner, handle: Handle) -> tuple[tuple[int, float], ...]:
-    """All processes of the server, by pid and start time."""
-    found = ((pid, processes.start_time(pid)) for pid in runner.processes(handle))
+    """All processes of the server that it cannot be without, by pid and start time."""
+    pids = (pid for pid in runner.processes(handle) if processes.name(pid) != processes.WAITING)
+    found = ((pid, processes.start_time(pid)) for pid in pids)
     return tuple((pid, started) for pid, started in found if started)
 
 

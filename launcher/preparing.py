@@ -97,9 +97,8 @@ def _awaited(outcome: "Future[Path]", progress: Progress, text: str) -> Path:
 def _imports_begin(home: Home, engine: Engine, plan: Plan, there: Environment, env: Mapping[str, str]) -> None:
     ready = _prepared(home, there, Path("/"))
     site = Site(python=there.python, weights=ready.weights, host=ports.LOOPBACK, port=ports.FIRST, api_key="")
-    if host.ram().available >= spares.SIZE + spares.RESERVE:
-        command = engine.command(plan, site).keeping(engine.CACHES, ready.caches)
-        spares.make(home, command, environment=there.path, inherited=inheritable(env))
+    command = engine.command(plan, site).keeping(engine.CACHES, ready.caches)
+    spares.make(home, command, environment=there.path, room=host.ram().available, inherited=inheritable(env))
 
 
 def _prepared(home: Home, there: Environment, files: Path, pinned: str = "") -> Prepared:

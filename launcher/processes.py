@@ -6,7 +6,7 @@ verbs that only read. Times are computed as psutil computes them, so that both g
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,13 @@ SERVER_ID = "LAUNCHER_SERVER_ID"
 # Seconds by which two readings of one start time may differ: the kernel gives the time of boot in whole seconds.
 SAME_START = 2.0
 
+# What an interpreter is called that waits for an engine to want it, and one that waited (runners/spare.py).
+WAITING, SPAWNED = "waiting", "spawned"
+
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD, linux/sched.h
+_FORKED = 0x00000040  # PF_FORKNOEXEC
 _SHARED = Path("/dev/shm")  # noqa: S108 - not for files of ours: to find those of engines
 _SHARED_MAP = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +/dev/shm/", re.MULTILINE)
 # Python's shared memory and semaphores, SGLang's own, NCCL's, CUDA's and PyTorch's (sglang, srt/utils/stale_shm_cleanup.py).
@@ -42,6 +46,14 @@ class Seen:
     uid: int
     server_id: str | None
     maps_environment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """An interpreter that a program started for itself, by the variables that it was started with."""
+
+    variables: Mapping[str, str]
+    children: tuple["Spawned", ...]
 
 
 def scan(environment: Path, *, uid: int) -> tuple[Seen, ...]:
@@ -78,6 +90,22 @@ def mentions(pid: int, path: Path) -> bool:
     folder = os.fsencode(path)
     words = _read(_PROC / str(pid) / "cmdline").split(b"\0")
     return any(word == folder or word.startswith(folder + b"/") for word in words) or _maps(pid, path)
+
+
+def spawned(parent: int, interpreter: str) -> tuple[Spawned, ...]:
+    """The interpreters that a Python program has started by multiprocessing's method spawn, and what these have started.
+
+    `interpreter` is how the program itself was called.
+    """
+    pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    seen = {pid: stat for pid in pids if (stat := _stat(pid)) and not stat.ended}
+
+    def beneath(pid: int) -> tuple[Spawned, ...]:
+        # One that was only forked had no start of its own.
+        children = sorted(child for child, stat in seen.items() if stat.ppid == pid and not stat.forked)
+        return tuple(Spawned(_environ(each), beneath(each)) for each in children if _is_spawned(each, pid, interpreter))
+
+    return beneath(parent)
 
 
 def lives(pid: int, started: float) -> bool:
@@ -208,6 +236,7 @@ def _orphan(process: Seen, by_pid: dict[int, Seen], ours: set[int]) -> bool:
 @dataclass(frozen=True, slots=True)
 class _Stat:
     ended: bool
+    forked: bool
     ppid: int
     session: int
     ticks: int
@@ -222,7 +251,13 @@ def _stat(pid: int) -> _Stat | None:
     fields = _read(_PROC / str(pid) / "stat").rpartition(b")")[2].split()
     if not fields or int(fields[6]) & _KERNEL_THREAD:
         return None
-    return _Stat(ended=fields[0] in (b"Z", b"X"), ppid=int(fields[1]), session=int(fields[3]), ticks=int(fields[19]))
+    return _Stat(
+        ended=fields[0] in (b"Z", b"X"),
+        forked=bool(int(fields[6]) & _FORKED),
+        ppid=int(fields[1]),
+        session=int(fields[3]),
+        ticks=int(fields[19]),
+    )
 
 
 def _look(pid: int, environment: Path, *, uid: int, booted: float) -> Seen | None:
@@ -240,6 +275,22 @@ def _look(pid: int, environment: Path, *, uid: int, booted: float) -> Seen | Non
         server_id=token,
         maps_environment=token is None and owner == uid and _maps(pid, environment),
     )
+
+
+def _is_spawned(pid: int, parent: int, interpreter: str) -> bool:
+    """Whether multiprocessing started it: it says so, its name does (runners/spare.py), or it has other words by now."""
+    try:
+        if (_PROC / str(pid) / "exe").readlink() != (_PROC / str(parent) / "exe").readlink():
+            return False
+    except OSError:
+        return False
+    words = _read(_PROC / str(pid) / "cmdline").split(b"\0")
+    return words[0] != os.fsencode(interpreter) or b"--multiprocessing-fork" in words or name(pid) == SPAWNED
+
+
+def _environ(pid: int) -> dict[str, str]:
+    entries = [os.fsdecode(entry) for entry in _read(_PROC / str(pid) / "environ").split(b"\0")]
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def _token(pid: int) -> str | None:

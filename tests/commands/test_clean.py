@@ -224,7 +224,7 @@ def test_an_environment_that_a_process_of_a_server_has_mapped_stays(world: World
 def test_the_environment_of_a_warm_spare_stays(world: World) -> None:
     path = environment(world, "a")
     command = Command((sys.executable, "-I", "-c", ""), imports=("colorsys",))
-    spares.make(world.home, command, environment=path)
+    spares.make(world.home, command, environment=path, room=spares.SIZE + spares.RESERVE)
     assert "a stays: in use by the warm spare" in freeing(world, "environments").text()
     spares.end(world.home)
     assert names(freeing(world, "environments").cleared.gone) == ["a"]

@@ -90,7 +90,7 @@ def test_a_server_whose_record_is_lost_is_an_orphan(world: World) -> None:
 
 def test_a_warm_spare_is_no_orphan(world: World) -> None:
     command = Command((sys.executable, "-I", "-c", ""), imports=("colorsys",))
-    spares.make(world.home.make(), command, environment=Path(sys.prefix))
+    spares.make(world.home.make(), command, environment=Path(sys.prefix), room=spares.SIZE + spares.RESERVE)
     assert spares.kept(world.home)
     assert [each.level for each in told(world, "orphans")] == ["pass"]
     spares.end(world.home)

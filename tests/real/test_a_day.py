@@ -298,10 +298,13 @@ def test_serve_is_killed_and_the_model_answers_on_and_is_found_again(machine: Ma
     "title", ["VLLM::Worker", "VLLM::EngineCore", ""], ids=["the worker", "the engine core", "the API server"]
 )
 def test_one_process_is_killed_and_the_model_answers_again_and_nothing_is_left(machine: Machine, title: str) -> None:
-    spare = spares.kept(Home(machine.home))
+    # API server, engine core and worker.
+    awaited(lambda: len(spare_processes(Home(machine.home))) == 3)
+    spare, waiting = spares.kept(Home(machine.home)), spare_processes(Home(machine.home))
     process_is_killed(machine, title)
     assert spare
     assert handle_of(machine).pid == spare.handle.pid, "the spare became the server"
+    assert waiting <= set(local.processes(handle_of(machine))), "and its interpreters the core and the worker"
 
 
 @pytest.mark.usefixtures("up")

@@ -1,13 +1,18 @@
 """A real spare: it imports, waits, and becomes what it is told to."""
 
+import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.command import Command
+from launcher import launching, processes
+from launcher.command import Beneath, Command
 from launcher.home import Home
 from launcher.runners import local, spares
 from launcher.runners.base import Handle
@@ -17,6 +22,7 @@ import os, sys, colorsys
 when = "before" if "colorsys" in BEFORE else "now"
 print("imported", when, *sys.argv[1:], os.environ.get("SECRET"), os.getpid(), flush=True)
 """
+ROOM = 16 << 30
 MINE = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere"}
 
 
@@ -36,7 +42,7 @@ def command(tmp_path: Path) -> Command:
 
 
 def made(home: Home, command: Command) -> spares.Spare:
-    spares.make(home, command, environment=Path(sys.prefix), inherited=MINE)
+    spares.make(home, command, environment=Path(sys.prefix), room=ROOM, inherited=MINE)
     found = spares.find(home, command, inherited=MINE)
     assert found
     return found
@@ -164,3 +170,157 @@ def test_a_record_that_cannot_be_read_is_none(home: Home, text: str) -> None:
     home.spares.mkdir()
     (home.spares / "spare.json").write_text(text)
     assert spares.kept(home) is None
+
+
+# Its child says whether it waited, what it was given, and whether all can read its secret; it ends when it is told to.
+FAMILY = """
+import sys
+WAITED = "colorsys" in sys.modules
+import multiprocessing, os, pathlib, time
+
+def child(pipe, parent):
+    secret = os.environ["SECRET"]
+    hidden = secret.encode() not in pathlib.Path("/proc/self/environ").read_bytes()
+    seen = "hidden" if hidden else "open"
+    print("waited" if WAITED else "new", os.environ["WANTED"], secret, os.getppid() == parent, seen, flush=True)
+    sys.exit(pipe.recv())
+
+if __name__ == "__main__":
+    os.environ["WANTED"] = sys.argv[1]
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=child, args=(theirs, os.getpid()))
+    process.start()
+    while not pathlib.Path(sys.argv[2]).exists():
+        time.sleep(0.02)
+    ours.send(7)
+    process.join()
+    print("ended", process.exitcode, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Command:
+    program = tmp_path / "family.py"
+    program.write_text(FAMILY)
+    argv = (sys.executable, "-I", str(program), "1", str(tmp_path / "go"))
+    return Command(argv, secrets={"SECRET": "sk-1"}, imports=("string",), beneath=Beneath(("colorsys",)))
+
+
+def served(home: Home, command: Command, log: Path, *, room: int = ROOM) -> Handle:
+    """The spare that is made after a server like the one to come has been proven."""
+    first = local.start(command, log=log, server_id="first", environment=Path(sys.prefix), inherited=MINE)
+    said(log)
+    spares.learn(home, command, first, inherited=MINE)
+    local.stop(first, grace=0)
+    log.unlink()
+    spares.make(home, command, environment=Path(sys.prefix), room=room, inherited=MINE)
+    spare = spares.find(home, command, inherited=MINE)
+    assert spare
+    return spare.handle
+
+
+def begun(home: Home, command: Command, log: Path) -> str:
+    """The first line of the server that the spare becomes."""
+    spare = spares.find(home, command, inherited=MINE)
+    assert spare
+    handle = spares.give(home, spare, command, log=log, inherited=MINE)
+    assert handle
+    try:
+        return said(log).strip()
+    finally:
+        local.stop(handle, grace=0)
+
+
+def test_an_interpreter_that_the_engine_would_start_has_waited_for_it(home: Home, family: Command, tmp_path: Path) -> None:
+    served(home, family, tmp_path / "log")
+    assert begun(home, family, tmp_path / "log") == "waited 1 sk-1 True hidden"
+
+
+def test_its_end_is_told_to_who_started_it(home: Home, family: Command, tmp_path: Path) -> None:
+    served(home, family, tmp_path / "log")
+    (tmp_path / "go").touch()
+    spare = spares.find(home, family, inherited=MINE)
+    assert spare
+    handle = spares.give(home, spare, family, log=tmp_path / "log", inherited=MINE)
+    until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text().endswith("ended 7\n"))
+    assert handle
+    local.stop(handle, grace=0)
+
+
+@pytest.mark.parametrize(
+    ("room", "children"),
+    [
+        pytest.param(spares.SIZE + spares.RESERVE + spares.BENEATH, 1, id="room for both"),
+        pytest.param(spares.SIZE + spares.RESERVE + spares.BENEATH - 1, 0, id="room for the spare alone"),
+    ],
+)
+def test_they_wait_where_memory_allows(home: Home, family: Command, tmp_path: Path, room: int, children: int) -> None:
+    served(home, family, tmp_path / "log", room=room)
+    assert begun(home, family, tmp_path / "log").startswith("waited" if children else "new")
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        pytest.param((), "new 2 sk-1 True open", id="a variable is another one than it waits with"),
+        pytest.param(("WANTED",), "waited 2 sk-1 True hidden", id="a variable that each start has anew"),
+    ],
+)
+def test_one_that_waits_with_other_variables_is_left_alone(
+    home: Home, family: Command, tmp_path: Path, late: tuple[str, ...], expected: str
+) -> None:
+    command = replace(family, beneath=replace(family.beneath, late=late))
+    served(home, command, tmp_path / "log")
+    other = replace(command, argv=(*command.argv[:3], "2", *command.argv[4:]))
+    assert begun(home, other, tmp_path / "log") == expected
+
+
+def test_one_that_is_left_alone_may_end_while_the_server_runs(home: Home, family: Command, tmp_path: Path) -> None:
+    served(home, family, tmp_path / "log")
+    other = replace(family, argv=(*family.argv[:3], "2", *family.argv[4:]))
+    spare = spares.find(home, other, inherited=MINE)
+    assert spare
+    handle = spares.give(home, spare, other, log=tmp_path / "log", inherited=MINE)
+    assert handle
+    said(tmp_path / "log")
+    waiting = {pid for pid in local.processes(handle) if processes.name(pid) == "waiting"}
+    assert waiting
+    assert {pid for pid, _ in launching.members(local, handle)} == set(local.processes(handle)) - waiting
+    local.stop(handle, grace=0)
+
+
+def test_one_whose_import_took_a_file_s_number_begins_anew(home: Home, family: Command, tmp_path: Path) -> None:
+    greedy = tmp_path / "greedy.py"
+    greedy.write_text("import builtins, os\nbuiltins.taken = [os.open('/dev/null', os.O_RDONLY) for _ in range(64)]\n")
+    command = replace(family, beneath=Beneath(("colorsys", str(greedy))))
+    served(home, command, tmp_path / "log")
+    assert begun(home, command, tmp_path / "log") == "new 1 sk-1 True open"
+
+
+def test_they_end_with_the_spare(home: Home, family: Command, tmp_path: Path) -> None:
+    handle = served(home, family, tmp_path / "log")
+    until(lambda: len(local.processes(handle)) > 1)
+    os.kill(handle.pid, signal.SIGKILL)
+    until(lambda: not local.processes(handle))
+
+
+def test_no_secret_is_noted(home: Home, family: Command, tmp_path: Path) -> None:
+    served(home, family, tmp_path / "log")
+    noted = home.spares / "children.json"
+    (child,) = json.loads(noted.read_text())["children"]
+    assert child["set"]["WANTED"] == "1"
+    assert "sk-1" not in noted.read_text()
+    assert noted.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param("", id="empty"), pytest.param("{}", id="another's"), pytest.param("[1]", id="a list")]
+)
+def test_without_a_note_none_waits(home: Home, family: Command, tmp_path: Path, text: str) -> None:
+    served(home, family, tmp_path / "log")
+    spares.end(home)
+    (home.spares / "children.json").write_text(text)
+    spares.make(home, family, environment=Path(sys.prefix), room=ROOM, inherited=MINE)
+    assert begun(home, family, tmp_path / "log") == "new 1 sk-1 True open"
