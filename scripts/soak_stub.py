@@ -494,7 +494,7 @@ def main() -> int:
     parser.add_argument("--victim", choices=VICTIMS, help="only these kills")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="soak-stub-"))
-    (root / "port").write_text(str(ports.free(21_000 + os.getpid() % 10_000)))
+    (root / "port").write_text(str(ports.free(10_000 + os.getpid() % 9_000)))
     (root / "here").mkdir()
     (root / "here" / "config.toml").write_text(CONFIG)
     print(json.dumps({"seed": options.seed, "folder": str(root)}), flush=True)
