@@ -14,6 +14,7 @@ of JSON a round, a summary last; exit code 1 if anything was wrong. 5 s a round 
 """
 
 import argparse
+import http.client
 import json
 import os
 import random
@@ -27,10 +28,12 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -94,7 +97,7 @@ def act(words: list[str]) -> int:
             down.run(world, None)
         else:
             spec = ServerSpec(model=rest[0], context=int(rest[1]) if rest[1:] else None)
-            up.run(world, up.UpRequest(spec=spec, targets=TARGETS, port=port_of(root)))
+            up.run(world, up.UpRequest(spec=spec, targets=TARGETS, port=port_of(root), proof=False))
     except LauncherError as fault:
         print(f"{fault.message} ({fault.hint})", flush=True)
         return 1
@@ -174,7 +177,7 @@ def unreadable(world: World) -> list[str]:
     """What is wrong with any file of the state."""
     home, found = world.home, []
     found += [fault.message for fault in (*store.look(home)[1], *store.wishes(home)[1].values())]
-    for read in (store.port, store.chosen):
+    for read in (store.port, store.chosen, store.listening, store.listener):
         try:
             read(home)
         except LauncherError as fault:
@@ -182,9 +185,22 @@ def unreadable(world: World) -> list[str]:
     lines = home.starts.read_text().splitlines() if home.starts.exists() else []
     if len(history.read(home)) < len(lines):
         found.append(f"{home.starts} has damaged lines")
-    known = {"wanted", "seen", "port.json", "engines.json", "starts.jsonl"}
+    known = {"wanted", "seen", "port.json", "listening.json", "engines.json", "starts.jsonl"}
     there = {path.name for path in home.state.iterdir()} if home.state.exists() else set()
     return [*found, *(f"state/{name} is nothing known" for name in there - known if not name.startswith("."))]
+
+
+def _answers(base_url: str, key: Path, model: str) -> bool:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "?"}]})
+    headers = {"Authorization": f"Bearer {key.read_text().strip()}", "Content-Type": "application/json"}
+    parts = urlsplit(base_url)
+    with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE / 4)) as connection:
+        try:
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            answer = connection.getresponse()
+            return answer.status == http.client.OK and ANSWER in answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 class Harmed:
@@ -225,20 +241,12 @@ class Harmed:
             self.wrong(f"{model} does not answer after up")
 
     def answers(self, model: str) -> bool:
-        """Whether it answers a question at the address that agents know."""
-        import http.client
+        """Whether it answers a question at the address and with the key that agents know."""
+        return _answers(store.address(self.world.home), self.world.home.key, model)
 
-        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "?"}]})
-        headers = {"Authorization": f"Bearer {self.world.home.key.read_text().strip()}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", port_of(self.root), timeout=2)
-        try:
-            connection.request("POST", "/v1/chat/completions", body, headers)
-            answer = connection.getresponse()
-            return answer.status == http.client.OK and ANSWER in answer.read().decode()
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+    def answers_by_itself(self, server: Server) -> bool:
+        """Whether its engine does, which needs no `serve`."""
+        return _answers(server.base_url, self.world.home.engine_key(server.name), server.name)
 
     def awaited(self, happened: Callable[[], bool], what: str) -> float:
         """Wait for it, and look after `serve` once a second as `up` does; the seconds that it took."""
@@ -266,18 +274,17 @@ class Harmed:
             return False
         return all(processes.lives(*member) for member in server.members) and self.answers(model)
 
-    def nothing_else_runs(self, model: str) -> None:
-        """Every engine process here must be one of those on record."""
-        server = self.seen(model)
-        members = {pid for pid, _ in server.members} if server else set()
+    def nothing_else_runs(self) -> None:
+        """Every engine process here must be one of those on record, and the address the one that was chosen."""
 
         def strangers() -> dict[int, str]:
+            members = {pid for server in store.look(self.world.home)[0] for pid, _ in server.members}
             return {pid: name for pid, name in engines(self.root).items() if pid not in members}
 
         if strangers():
-            self.awaited(lambda: not strangers(), f"only the processes of {model}: {strangers()}")
-        if server and f":{port_of(self.root)}/" not in server.base_url:
-            self.wrong(f"it moved to {server.base_url}")
+            self.awaited(lambda: not strangers(), f"only processes that are on record: {strangers()}")
+        if store.port(self.world.home) != port_of(self.root):
+            self.wrong(f"it moved to {store.address(self.world.home)}")
 
     def state(self) -> None:
         """Every file of the state must be readable."""
@@ -322,7 +329,7 @@ def killed(each: Harmed, victim: str) -> dict[str, Any]:
     for name in whom:
         _kill(tree[name])
     begun = time.monotonic()
-    if whom == ["serve"] and not each.answers(MODEL):
+    if whom == ["serve"] and not each.answers_by_itself(before):
         each.wrong("it does not answer without serve")
     if "serve" in whom:
         attend(each.world)
@@ -338,7 +345,7 @@ def killed(each: Harmed, victim: str) -> dict[str, Any]:
         each.wrong("serve alone was killed, and an engine went with it")
     if len(launchers(each.root, "serve")) != 1:
         each.wrong(f"{len(launchers(each.root, 'serve'))} of serve")
-    each.nothing_else_runs(MODEL)
+    each.nothing_else_runs()
     return {"victim": victim, "killed": sorted(whom), "again": round(seconds, 2)}
 
 
@@ -441,16 +448,16 @@ def made_true(each: Harmed) -> dict[str, Any]:
     begun = time.monotonic()
     wanted = [want.name for want in store.wishes(each.world.home)[0]]
     attend(each.world)
+    for name in wanted:
+        # One that made room is started by the question.
+        each.awaited(partial(each.is_well, name), f"{name} answers, as it is wanted")
     if wanted:
-        each.awaited(lambda: each.is_well(wanted[0]), f"{wanted[0]} answers, as it is wanted")
-        each.nothing_else_runs(wanted[0])
+        each.nothing_else_runs()
     else:
         each.awaited(lambda: not here(each.root), f"nothing runs, as nothing is wanted: {here(each.root)}")
     seconds = time.monotonic() - begun
-    if len(wanted) > 1:
-        each.wrong(f"two are wanted: {wanted}")
     each.up()
-    each.nothing_else_runs(MODEL)
+    each.nothing_else_runs()
     return {"wanted": wanted, "again": round(seconds, 2)}
 
 
@@ -487,7 +494,7 @@ def main() -> int:
     parser.add_argument("--victim", choices=VICTIMS, help="only these kills")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="soak-stub-"))
-    (root / "port").write_text(str(ports.free(21_000 + os.getpid() % 10_000)))
+    (root / "port").write_text(str(ports.free(10_000 + os.getpid() % 9_000)))
     (root / "here").mkdir()
     (root / "here" / "config.toml").write_text(CONFIG)
     print(json.dumps({"seed": options.seed, "folder": str(root)}), flush=True)

@@ -84,23 +84,23 @@ def left_over(handle: Handle) -> dict[int, str]:
     return found
 
 
-def asked(machine: Machine) -> str:
-    """What the model answers at the address and with the key that agents have."""
-    key = (machine.home / "keys" / "agent.key").read_text().strip()
-    client = openai.OpenAI(base_url=seen(machine).base_url, api_key=key, max_retries=0)
+def asked(base_url: str, key: Path) -> str:
+    """What the model answers there."""
+    client = openai.OpenAI(base_url=base_url, api_key=key.read_text().strip(), max_retries=0)
     answer = client.chat.completions.create(model="smollm2-135m", messages=QUESTION, temperature=0, max_tokens=24)
     return answer.choices[0].message.content or ""
 
 
 def serve_is_killed(machine: Machine) -> None:
-    """The model answers on without it; the next one finds it as it is, and starts nothing."""
-    home, before = Home(machine.home), handle_of(machine)
+    """Its engine answers on without it; the next one finds it as it is, starts nothing, and listens at the same address."""
+    home, before, address = Home(machine.home), handle_of(machine), row_of(machine)["base_url"]
     serving = background.at_work(home)
     assert serving
     os.kill(serving.pid, signal.SIGKILL)
     awaited(lambda: not psutil.pid_exists(serving.pid) or psutil.Process(serving.pid).status() == psutil.STATUS_ZOMBIE)
-    assert "Paris" in asked(machine)
+    assert "Paris" in asked(seen(machine).base_url, home.engine_key("smollm2-135m"))
     assert machine.json("up", "--no-wire")["already"]
+    assert "Paris" in asked(address, home.key)
     again = background.at_work(home)
     assert again
     assert again.pid != serving.pid
@@ -109,14 +109,14 @@ def serve_is_killed(machine: Machine) -> None:
 
 def process_is_killed(machine: Machine, title: str) -> None:
     """Kill the server's process of this title, or its first one: all of it is replaced, and the address stays."""
-    home, before, url = Home(machine.home), handle_of(machine), seen(machine).base_url
+    home, before, address = Home(machine.home), handle_of(machine), row_of(machine)["base_url"]
     waiting = spare_processes(home)
     old = {psutil.Process(pid) for pid in left_over(before) if pid not in waiting}
     titled = [process.pid for process in old if title and title in " ".join(process.cmdline())]
     os.kill(titled[0] if title else before.pid, signal.SIGKILL)
     awaited(lambda: (now := seen(machine)).state == "ready" and now.handle != before)
-    assert seen(machine).base_url == url
-    assert "Paris" in asked(machine)
+    assert row_of(machine)["base_url"] == address
+    assert "Paris" in asked(address, home.key)
     assert len(old) >= 3
     assert [process for process in old if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
     now = handle_of(machine)
@@ -234,16 +234,29 @@ def test_without_the_key_nothing_is_answered(up: dict[str, Any]) -> None:
         client.chat.completions.create(model="smollm2-135m", messages=QUESTION)
 
 
-def test_the_key_is_seen_nowhere(machine: Machine, up: dict[str, Any]) -> None:
-    key = Path(up["key_file"]).read_text().strip()
-    assert stat.S_IMODE(Path(up["key_file"]).stat().st_mode) == 0o600
+def keys_of(machine: Machine, up: dict[str, Any]) -> tuple[str, str]:
+    """The agents' key, and the one of the engine that the gateway has."""
+    files = (Path(up["key_file"]), Home(machine.home).engine_key(up["model"]))
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    agents, engines = (file.read_text().strip() for file in files)
+    assert agents != engines
+    return agents, engines
+
+
+def written(machine: Machine) -> str:
+    """All logs and all of the state."""
+    home = Home(machine.home)
+    files = [file for folder in (home.logs, home.state) for file in folder.rglob("*") if file.is_file()]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files if file.suffix == ".log"} == {0o600}
+    return "".join(file.read_text(errors="replace") for file in files)
+
+
+def test_no_key_is_seen_anywhere(machine: Machine, up: dict[str, Any]) -> None:
     processes = subprocess.run(["/bin/ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert "vllm.entrypoints" in processes
-    assert key not in processes
-    assert key not in Path(up["log"]).read_text(errors="replace")
-    assert stat.S_IMODE(Path(up["log"]).stat().st_mode) == 0o600
-    for verb in (["ps"], ["wires"], ["plan"], ["up", "--dry-run"]):
-        assert key not in machine.run(*verb, "--json")
+    told = [machine.run(*verb, "--json") for verb in (["ps"], ["wires"], ["plan"], ["up", "--dry-run"])]
+    for key in keys_of(machine, up):
+        assert not [text for text in (processes, written(machine), *told) if key in text]
 
 
 def test_every_process_of_the_engine_carries_the_servers_id(machine: Machine, up: dict[str, Any]) -> None:
