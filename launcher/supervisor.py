@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from launcher import keys, lifecycle, measuring, ports, probe, processes, store
+from launcher import keys, lifecycle, local_model, measuring, ports, probe, processes, store
 from launcher.diagnosis import Circumstances
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
@@ -298,7 +298,9 @@ class Supervisor:
         spec = replace(want.planned, context=before.shrunk or want.planned.context)
         refuse_full_disk(self.world.home)
         plan = plan_again(self.world, spec)
-        ready = want.prepared if want.prepared.whole else self.world.prepare(plan, Silent())
+        # Files may have gone since: an engine must never start on a part.
+        whole = want.prepared.whole and local_model.fault(want.prepared.weights) is None
+        ready = want.prepared if whole else self.world.prepare(plan, Silent())
         key, port = self._key(want.name), ports.free(FIRST_OF_ENGINES + secrets.randbelow(MANY))
         return Launch(
             want=want,
