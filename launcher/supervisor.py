@@ -53,7 +53,7 @@ _SHORT_ANSWER = 1
 _STEP = 0.1
 # Engines' own ports, of which only the gateway knows: below those that Linux gives to connections (32768), and by chance, since
 # an engine binds its port some time after it was chosen, and other homes choose as well.
-FIRST_OF_ENGINES, MANY = 20_000, 12_000
+FIRST_OF_ENGINES, MANY = 12_000, 8_000
 
 
 class Supervisor:

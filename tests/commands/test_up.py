@@ -313,8 +313,9 @@ def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(worl
     with socket.socket() as stranger:
 
         def prepare(plan: Plan, progress: Progress) -> Prepared:
-            stranger.bind((ports.LOOPBACK, port))
-            stranger.listen()
+            if stranger.getsockname()[1] == 0:
+                stranger.bind((ports.LOOPBACK, port))
+                stranger.listen()
             return world.prepare(plan, progress)
 
         with pytest.raises(LauncherError, match=rf"port {port} is in use by .*\(pid {os.getpid()}\)"):
