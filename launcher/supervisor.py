@@ -44,6 +44,8 @@ from launcher.world import World
 
 # Seconds between two looks at what is being started or ended, at what works, and at the list of wishes.
 _SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
+# `up` starts a supervisor while it still plans: so long one waits for its first wish.
+_FIRST_WISH = 3.0
 # Between two questions whether it is well, of a server that works.
 _RARELY = 10.0
 # Of the processor, in so many seconds: an engine that computes is not frozen, however long its requests take.
@@ -84,7 +86,7 @@ class Supervisor:
 
     def run(self, ended: Callable[[], bool], *, stay: bool = False) -> None:
         """Go on until `ended` says so, or, unless it is to `stay`, until nothing is wanted and nothing runs."""
-        looked, wishes = 0.0, -1
+        looked, wishes, begun = 0.0, -1, time.monotonic()
         while not ended():
             now = store.wishes_changed(self.world.home)
             if (
@@ -97,7 +99,8 @@ class Supervisor:
             ):
                 looked, wishes = time.monotonic(), now
                 self.tick()
-                if not stay and self._at_rest() and not store.wishes(self.world.home)[0]:
+                awaited = time.monotonic() - begun < _FIRST_WISH
+                if not stay and not awaited and self._at_rest() and not store.wishes(self.world.home)[0]:
                     spares.end(self.world.home)
                     return
             self._awake.wait(_SOON)

@@ -18,6 +18,7 @@ from launcher.prepared import Prepared
 from launcher.runners import local
 from launcher.server import Server, ServerSpec, Wanted
 from tests import stub_engine
+from tests.models_for_tests import tiny_folder
 
 ROOT = Path(__file__).parents[1]
 MODEL = "smollm2-135m"
@@ -71,7 +72,11 @@ class Homestead:
         python.write_text(f'#!/bin/sh\nshift 3\nexec "{sys.executable}" "{stub_engine.__file__}" "$@"\n')
         python.chmod(0o755)
         prepared = Prepared(
-            environment=environment, python=python, weights=environment, caches=self.home.caches, version=vllm.VERSION
+            environment=environment,
+            python=python,
+            weights=tiny_folder(self.home.root / "tiny"),
+            caches=self.home.caches,
+            version=vllm.VERSION,
         )
         spec = ServerSpec(model=MODEL)
         planned = replace(spec, engine="vllm", variant="fp16", context=8192)

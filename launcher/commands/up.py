@@ -1,10 +1,11 @@
 """`launcher up`: from nothing to a proven model in the agents' configuration."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -114,6 +115,9 @@ def _up(world: World, request: UpRequest) -> UpResult:
     watch = Stopwatch(world.progress)
     world = replace(world, progress=watch)
     watch.phase("plan")
+    # It imports while we plan; whether it came up is asked when it is needed.
+    early = threading.Thread(target=_attend_early, args=(world,), daemon=True)
+    early.start()
     running = running_now(world)
     asked = _as_it_runs(meant(world, request.spec), running)
     plan = plan_now(world, asked, running)
@@ -123,6 +127,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
     expected = Endpoint(model=spec.model, base_url=_address(port), api_key=key, context=plan.context)
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
+    early.join()
     for server in running:
         if told := _still_good(world, asked, server, expected):
             return _told(world, request, plan, server, told, watch, replaced="", already=True)
@@ -144,6 +149,11 @@ def _up(world: World, request: UpRequest) -> UpResult:
         proof = _proof(world, replace(expected, context=server.context))
         replaced = ", ".join(each.name for each in running if each.name != want.name and not _is_ready(world, each.name))
         return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
+
+
+def _attend_early(world: World) -> None:
+    with suppress(LauncherError):
+        world.attend(world)
 
 
 def _proof(world: World, endpoint: Endpoint) -> Proof:
