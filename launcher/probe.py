@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from launcher import tool_call
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
+from launcher.llm import LARGEST_OUTPUT
 from launcher.tool_call import Refusal, Request, ToolProof, Turn, joined
 
 QUESTION = "What is the capital of France?"
@@ -86,9 +87,17 @@ def tools(endpoint: Endpoint, *, timeout: float = PATIENCE) -> ToolProof:
     return tool_call.prove(ask)
 
 
-def stream(endpoint: Endpoint, messages: list[dict[str, str]], *, timeout: float = PATIENCE) -> Iterator[str]:
-    """The words of an answer to a conversation, as they come; raises LauncherError where it breaks off."""
-    body = {"model": endpoint.model, "messages": messages, "stream": True}
+def stream(
+    endpoint: Endpoint, messages: list[dict[str, str]], *, timeout: float = PATIENCE, temperature: float | None = None
+) -> Iterator[str]:
+    """The words of an answer to a conversation, as they come; raises LauncherError where it breaks off.
+
+    It is no longer than an agent's may be: a small model may talk until its window is full. `temperature` None is the model's own.
+    """
+    longest = min(LARGEST_OUTPUT, endpoint.context // 4)
+    body: dict[str, Any] = {"model": endpoint.model, "messages": messages, "stream": True, "max_tokens": longest}
+    if temperature is not None:
+        body["temperature"] = temperature
     with _connection(endpoint.base_url, timeout) as connection, _told_plainly(connection):
         for delta in _deltas(_post(connection, endpoint.api_key, "/v1/chat/completions", body)):
             yield delta.get("content") or ""

@@ -50,11 +50,11 @@ def endpoint(world: World, name: str | None) -> Endpoint:
 
 
 def run(where: Endpoint, question: str) -> ChatResult:
-    """Ask once and give the whole answer."""
+    """Ask once and give the whole answer, the same one each time."""
     if not question.strip():
         raise LauncherError("there is no question on stdin", hint='echo "What is 2 + 2?" | launcher chat')
     begun = time.monotonic()
-    answer = "".join(probe.stream(where, [{"role": "user", "content": question}]))
+    answer = "".join(probe.stream(where, [{"role": "user", "content": question}], temperature=0))
     return ChatResult(where.model, answer.strip(), time.monotonic() - begun)
 
 
