@@ -92,7 +92,7 @@ def stream(
 ) -> Iterator[str]:
     """The words of an answer to a conversation, as they come; raises LauncherError where it breaks off.
 
-    It is no longer than an agent's may be: a small model may talk until its window is full. `temperature` None is the model's own.
+    It is no longer than an agent's may be: a small model may talk until its window is full. `temperature` None is its own.
     """
     longest = min(LARGEST_OUTPUT, endpoint.context // 4)
     body: dict[str, Any] = {"model": endpoint.model, "messages": messages, "stream": True, "max_tokens": longest}
