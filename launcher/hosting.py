@@ -52,15 +52,18 @@ class Host:
         work = threading.Thread(target=self.supervisor.run, args=(ended,), kwargs={"stay": stay}, daemon=True)
         work.start()
         while work.is_alive():
-            await self._listen()
+            await self._listen(stay=stay)
             self._look_at_keys()
             await asyncio.sleep(_TURN)
         await self._gateway.close(grace=0.5)
 
-    async def _listen(self) -> None:
-        """See to it that the address is the one that was wished."""
-        wished = store.port(self.world.home) or ports.FIRST
-        if wished == self._port or time.monotonic() - self._tried < _AGAIN:
+    async def _listen(self, *, stay: bool) -> None:
+        """See to it that the address is the one that was wished; one that is to stay takes the usual one where none was."""
+        wished = store.port(self.world.home)
+        if wished is None and stay:
+            wished = ports.FIRST
+            store.keep_port(self.world.home, wished)
+        if wished is None or wished == self._port or time.monotonic() - self._tried < _AGAIN:
             return
         self._tried = time.monotonic()
         try:
