@@ -317,7 +317,8 @@ def test_one_process_is_killed_and_the_model_answers_again_and_nothing_is_left(m
     process_is_killed(machine, title)
     assert spare
     assert handle_of(machine).pid == spare.handle.pid, "the spare became the server"
-    assert waiting <= set(local.processes(handle_of(machine))), "and its interpreters the core and the worker"
+    # One that is not as the new process has to be (variables, affinity) is not used: then that one starts as ever.
+    assert waiting & set(local.processes(handle_of(machine))), "and its interpreters processes of it"
 
 
 @pytest.mark.usefixtures("up")
