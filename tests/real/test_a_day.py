@@ -128,7 +128,7 @@ def spare_processes(home: Home) -> set[int]:
     return set(local.processes(spare.handle)) if spare else set()
 
 
-def awaited(happened: Callable[[], bool], seconds: float = 180.0) -> None:
+def awaited(happened: Callable[[], bool], seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
