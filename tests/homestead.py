@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher import background, ports, processes, store
+from launcher import background, processes, store
 from launcher.engines import vllm
 from launcher.home import Home
 from launcher.lock import Holder
@@ -19,6 +19,7 @@ from launcher.runners import local
 from launcher.server import Server, ServerSpec, Wanted
 from tests import stub_engine
 from tests.models_for_tests import tiny_folder
+from tests.ports_for_tests import own_port
 
 ROOT = Path(__file__).parents[1]
 MODEL = "smollm2-135m"
@@ -109,7 +110,7 @@ def homestead(root: Path) -> Iterator[Homestead]:
         "HF_HUB_OFFLINE": "1",
     }
     # Of its own: tests may run beside a real launcher.
-    store.keep_port(home, ports.free(40_000 + os.getpid() % 20_000))
+    store.keep_port(home, own_port())
     made = Homestead(home, env)
     try:
         yield made

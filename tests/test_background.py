@@ -1,6 +1,5 @@
 """Real `launcher serve` processes in a home of their own: who keeps the models alive, who takes over, and what each is told."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher import __version__, background, ports, processes, unit
+from launcher import __version__, background, processes, unit
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.lock import Holder
 from tests.homestead import Homestead, awaited, homestead, lives
+from tests.ports_for_tests import own_port
 
 # Plays a `launcher serve` of another version: its words, the seconds that it goes on after a signal, and what then runs.
 ANOTHER = """
@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Iterator[Homestead]:
 
 @pytest.fixture
 def port() -> int:
-    return ports.free(20_000 + os.getpid() % 20_000)
+    return own_port()
 
 
 @pytest.mark.parametrize(

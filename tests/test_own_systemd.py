@@ -1,21 +1,20 @@
 """What systemd really makes of the unit: models outlive `launcher serve`, and come back with the machine."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from launcher import ports
 from tests.homestead import MODEL, ROOT
 from tests.own_systemd import GROUPS, why_not
+from tests.ports_for_tests import own_port
 
 
 @pytest.mark.skipif(bool(why_not()), reason=f"no systemd of our own: {why_not()}")
 def test_a_model_outlives_its_keepers_and_comes_back_with_the_machine(tmp_path: Path) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
     words = [*namespaces, sys.executable, "-m", "tests.own_systemd", str(tmp_path), str(port)]
     before = set(GROUPS.glob("**/"))

@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
-from launcher import ports
 from launcher.engines.registry import ENGINES
 from launcher.phases import COMPILE, ORDER
 from launcher.tail import Tail
 from launcher.watch import Watch
+from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER, Fault, fault
 
 STUB = Path(__file__).with_name("stub_engine.py")
@@ -75,7 +75,7 @@ class Running:
 @contextmanager
 def running(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Running]:
     """A stub engine that has printed that it is ready, or ended."""
-    log, control, port = folder / "log", folder / "control", ports.free(10_000 + os.getpid() % 9_000)
+    log, control, port = folder / "log", folder / "control", own_port()
     argv = [sys.executable, str(STUB), "--port", str(port), "--model", "tiny", "--control", str(control), *options]
     variables = {**os.environ, "VLLM_API_KEY": KEY, **(env or {})}
     with (

@@ -25,6 +25,7 @@ from launcher.server import Server, ServerSpec, Wanted
 from launcher.supervisor import Supervisor
 from launcher.world import World
 from tests.machines_for_tests import machine
+from tests.ports_for_tests import own_port
 from tests.world import POLICY, StubEngine, ended, little_world
 
 CORES = ("--children", "1", "--workers", "1")
@@ -32,7 +33,7 @@ CORES = ("--children", "1", "--workers", "1")
 
 @pytest.fixture
 def port() -> int:
-    return ports.free(20_000 + os.getpid() % 20_000)
+    return own_port()
 
 
 def awaited(happened: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -267,7 +268,7 @@ def test_two_homes_that_serve_the_same_model_never_meet(tmp_path: Path, port: in
         (tmp_path / name).mkdir()
         worlds.append(little_world(tmp_path / name, engine=StubEngine(flags={"": CORES})))
     one, two = worlds
-    first, second = started(one, port), started(two, ports.free(port + 1))
+    first, second = started(one, port), started(two, port + 1)
     os.kill(pid_of(first), signal.SIGKILL)
     awaited(lambda: is_new(one, first))
     assert all(processes.lives(pid, begun) for pid, begun in second.members)

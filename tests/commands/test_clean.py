@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import lock, ports, weights_record
+from launcher import lock, weights_record
 from launcher.clearance import Item
 from launcher.command import Command
 from launcher.commands import clean, down, up
@@ -22,6 +22,7 @@ from launcher.profile_weights import HubWeights
 from launcher.runners import spares
 from launcher.server import ServerSpec
 from launcher.world import World
+from tests.ports_for_tests import own_port
 from tests.test_cli import launcher
 from tests.test_sizes import filled
 from tests.test_weights import ROOT
@@ -196,7 +197,7 @@ def test_nothing_goes_while_another_verb_is_at_work(world: World) -> None:
 
 
 def test_what_a_server_uses_stays(world: World) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     filled(world.home.logs / "tiny.log")
     up.run(world, UpRequest(spec=ServerSpec(model="tiny"), targets={}, port=port))
     found = clean.run(world)

@@ -22,6 +22,7 @@ from launcher.gpu import Inventory
 from launcher.runners import spares
 from launcher.server import ServerSpec
 from launcher.world import World
+from tests.ports_for_tests import own_port
 from tests.test_cli import launcher
 from tests.test_weights import ROOT
 from tests.world import StubEngine, little_world
@@ -66,7 +67,7 @@ def test_what_up_would_do_and_fetch_is_told(world: World) -> None:
 
 
 def test_a_server_that_runs_is_well_and_its_port_is_ours(world: World) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     up.run(world, UpRequest(spec=ServerSpec(model="tiny"), targets={}, port=port))
     assert [each.detail for each in told(world, "server")] == ["tiny is ready"]
     assert [each.detail for each in told(world, "port")] == [f"127.0.0.1:{port} is tiny's, which runs here"]
@@ -75,7 +76,7 @@ def test_a_server_that_runs_is_well_and_its_port_is_ours(world: World) -> None:
 
 
 def test_a_server_whose_record_is_lost_is_an_orphan(world: World) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     up.run(world, UpRequest(spec=ServerSpec(model="tiny"), targets={}, port=port))
     record = world.home.state / "seen" / "tiny.json"
     handle = store.seen(world.home)[0].handle

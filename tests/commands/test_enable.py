@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from launcher import background, ports
+from launcher import background
 from tests import fake_systemd
 from tests.homestead import MODEL, Homestead, awaited, homestead, lives
+from tests.ports_for_tests import own_port
 
 
 @dataclass
@@ -64,7 +65,7 @@ def here(tmp_path: Path) -> Iterator[Enabling]:
 
 @pytest.fixture
 def port() -> int:
-    return ports.free(20_000 + os.getpid() % 20_000)
+    return own_port()
 
 
 def test_what_is_enabled_is_written_started_and_lingers(here: Enabling) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher import environments, ports, preparing, store
+from launcher import environments, preparing, store
 from launcher.commands import (
     down,
     engines,
@@ -34,6 +34,7 @@ from launcher.server import ServerSpec
 from launcher.serving import plan_now
 from launcher.world import World
 from tests.machines_for_tests import machine
+from tests.ports_for_tests import own_port
 from tests.wheels import PYTHON, made_up_torch, make_wheel, user_env
 from tests.world import StubEngine, little_world
 
@@ -126,7 +127,7 @@ def test_up_and_plan_take_the_chosen_one(world: World, tmp_path: Path) -> None:
 
 def test_a_server_keeps_what_it_compiles_in_its_environments_caches(world: World) -> None:
     serving = served_from(world, NAME)
-    up.run(serving, UpRequest(spec=ServerSpec("tiny"), port=ports.free(22_000)))
+    up.run(serving, UpRequest(spec=ServerSpec("tiny"), port=own_port()))
     (server,) = store.seen(world.home)
     assert server.handle is not None
     environ = Path(f"/proc/{server.handle.pid}/environ").read_bytes().split(b"\0")
@@ -136,7 +137,7 @@ def test_a_server_keeps_what_it_compiles_in_its_environments_caches(world: World
 def test_what_serves_is_neither_removed_nor_replaced_until_it_is_down(world: World) -> None:
     install(world)
     serving = served_from(world, NAME)
-    up.run(serving, UpRequest(spec=ServerSpec("tiny"), port=ports.free(22_000)))
+    up.run(serving, UpRequest(spec=ServerSpec("tiny"), port=own_port()))
     assert rows(world)[NAME]["serves"] == ["tiny"]
     with pytest.raises(LauncherError, match=f"{NAME} serves tiny") as fault:
         engines_remove.run(world, NAME)

@@ -1,7 +1,6 @@
 """`launcher llm ...` in a little world: real files, a model server on this machine, the stub engine."""
 
 import json
-import os
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher import configurations, keys, ports
+from launcher import configurations, keys
 from launcher.asking import Patience
 from launcher.commands import down, llm, llm_add, llm_edit, llm_env, llm_rm, llm_show, llm_test, llm_use, unwire, up
 from launcher.commands.llm_add import AddRequest
@@ -24,6 +23,7 @@ from launcher.server import ServerSpec
 from launcher.wiring.registry import TARGETS
 from launcher.world import World
 from tests.model_server import ModelServer, serving
+from tests.ports_for_tests import own_port
 from tests.world import little_world
 
 KEY = "sk-very-secret-0123456789"
@@ -326,7 +326,7 @@ def test_an_agent_and_a_generation_that_are_not_there_are_told(world: World) -> 
 
 
 def test_an_agent_goes_to_the_cloud_and_back_in_one_command_each(world: World) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     config = world.home.openhands_config
     up.run(world, UpRequest(ServerSpec("tiny"), targets=TARGETS, port=port))
     local = config.read_text()
@@ -345,7 +345,7 @@ def test_an_agent_goes_to_the_cloud_and_back_in_one_command_each(world: World) -
 
 
 def test_what_a_person_set_of_a_local_model_outlives_its_next_start(world: World) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     request = UpRequest(ServerSpec("tiny"), targets=TARGETS, port=port)
     up.run(world, request)
     llm_edit.run(world, EditRequest("tiny", ("temperature=0.2", "native_tool_calling=true")), TARGETS)
@@ -405,7 +405,7 @@ def test_what_needs_a_clouds_credentials_says_which(world: World) -> None:
 
 
 def test_a_local_model_that_does_not_run_is_not_asked(world: World) -> None:
-    port = ports.free(20_000 + os.getpid() % 20_000)
+    port = own_port()
     up.run(world, UpRequest(ServerSpec("tiny"), port=port))
     assert states(llm_test.run(world, "tiny"))["completion"] == "pass"
     down.run(world, None)

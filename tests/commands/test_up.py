@@ -29,6 +29,7 @@ from launcher.wiring.registry import TARGETS
 from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.models_for_tests import tiny_folder
+from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER, KV_TOKENS
 from tests.world import POLICY, StubEngine, Told, ended, little_world, with_engine
 
@@ -36,7 +37,7 @@ from tests.world import POLICY, StubEngine, Told, ended, little_world, with_engi
 @pytest.fixture
 def port() -> int:
     """A free port of this test's own: tests may run beside a real launcher."""
-    return ports.free(20_000 + os.getpid() % 20_000)
+    return own_port()
 
 
 @pytest.fixture
@@ -314,6 +315,7 @@ def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(worl
 
         def prepare(plan: Plan, progress: Progress) -> Prepared:
             if stranger.getsockname()[1] == 0:
+                stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 stranger.bind((ports.LOOPBACK, port))
                 stranger.listen()
             return world.prepare(plan, progress)
@@ -463,7 +465,7 @@ def test_an_interrupt_in_any_phase_leaves_nothing_of_this_up(world: World, port:
 
 def test_a_port_is_kept_only_once_something_serves_on_it(world: World, port: int) -> None:
     up.run(world, request(port=port, wire=True))
-    other_port = ports.free(port + 1)
+    other_port = port + 1
     broken = with_engine(world, StubEngine(flags={"other": ("--die", "ValueError: oh")}))
     with pytest.raises(LauncherError, match="ValueError: oh"):
         up.run(broken, request("other", port=other_port, wire=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import catalogue, host, ports, preparing
+from launcher import catalogue, host, preparing
 from launcher.commands import down, ps, up
 from launcher.commands.up import UpRequest
 from launcher.engines.registry import ENGINES
@@ -16,6 +16,7 @@ from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.server import ServerSpec
 from launcher.world import World
+from tests.ports_for_tests import own_port
 from tests.real.conftest import Machine
 from tests.world import little_world
 
@@ -42,7 +43,7 @@ def world(tmp_path: Path, machine: Machine) -> Iterator[World]:
 
 
 def request(name: str) -> UpRequest:
-    return UpRequest(spec=ServerSpec(model=name), port=ports.free(21_000))
+    return UpRequest(spec=ServerSpec(model=name), port=own_port())
 
 
 def test_a_window_stretched_by_yarn_is_the_one_that_vllm_serves(world: World) -> None:
