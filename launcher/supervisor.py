@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from launcher import keys, lifecycle, local_model, measuring, ports, probe, processes, store
+from launcher import keys, lifecycle, local_model, lock, measuring, ports, probe, processes, store
 from launcher.diagnosis import Circumstances
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
@@ -44,8 +44,6 @@ from launcher.world import World
 
 # Seconds between two looks at what is being started or ended, at what works, and at the list of wishes.
 _SOON, _A_WHILE, _NOW_AND_THEN = 0.1, 1.0, 2.0
-# `up` starts a supervisor while it still plans: so long one waits for its first wish.
-_FIRST_WISH = 3.0
 # Between two questions whether it is well, of a server that works.
 _RARELY = 10.0
 # Of the processor, in so many seconds: an engine that computes is not frozen, however long its requests take.
@@ -86,7 +84,7 @@ class Supervisor:
 
     def run(self, ended: Callable[[], bool], *, stay: bool = False) -> None:
         """Go on until `ended` says so, or, unless it is to `stay`, until nothing is wanted and nothing runs."""
-        looked, wishes, begun = 0.0, -1, time.monotonic()
+        looked, wishes = 0.0, -1
         while not ended():
             now = store.wishes_changed(self.world.home)
             if (
@@ -99,8 +97,7 @@ class Supervisor:
             ):
                 looked, wishes = time.monotonic(), now
                 self.tick()
-                awaited = time.monotonic() - begun < _FIRST_WISH
-                if not stay and not awaited and self._at_rest() and not store.wishes(self.world.home)[0]:
+                if not stay and self._at_rest() and not store.wishes(self.world.home)[0] and not self._is_about_to_wish():
                     spares.end(self.world.home)
                     return
             self._awake.wait(_SOON)
@@ -475,6 +472,11 @@ class Supervisor:
 
     def _is_starting(self) -> bool:
         return any(server.handle and server.state == "starting" for server in self._servers.values())
+
+    def _is_about_to_wish(self) -> bool:
+        """Whether an `up` plans or prepares: it started this supervisor early, and may have made a spare for its server."""
+        holder = lock.holder(self.world.home.lock)
+        return holder is not None and (holder.pid == 0 or holder.command.startswith("launcher up"))
 
     def _at_rest(self) -> bool:
         return not self._acts and not any(server.handle for server in self._servers.values())

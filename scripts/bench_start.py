@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How long a start takes, against the same engine started by hand: `scripts/bench_start.py [--engine E] [--rounds N]`.
 
-In one run, round after round, all with SmolLM2 and from exec to the first right completion:
+In one run, round after round, all with SmolLM2 and from exec to the first right completion; `up` therefore without the question
+that comes after it, whether the model calls tools (`--no-proof`):
 
   by hand            the engine's own command, everything installed
   up, no spare       `launcher up --no-spare`, everything installed
@@ -76,7 +77,7 @@ class Bench:
         return time.monotonic() - begun
 
     def up(self, *words: str) -> float:
-        return self.launcher("up", MODEL, "--engine", self.engine, "--port", str(self.port), "--no-wire", *words)
+        return self.launcher("up", MODEL, "--engine", self.engine, "--port", str(self.port), "--no-wire", "--no-proof", *words)
 
     def by_hand(self) -> float:
         """The engine's own command, as `launcher plan` shows it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import __version__, background, processes, unit
+from launcher import __version__, background, lock, processes, unit
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.lock import Holder
@@ -111,6 +111,18 @@ def test_one_in_the_background_that_sees_nothing_to_do_ends(place: Homestead) ->
     process = place.serve("--background")
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "serve ended: nothing to do\n")
+
+
+def test_one_in_the_background_waits_for_the_wish_of_an_up_that_still_prepares(place: Homestead) -> None:
+    spare = place.home.spares / "spare.json"
+    spare.parent.mkdir(parents=True)
+    spare.write_text("made by that `up` for its server")
+    with lock.acquire(place.home.lock, "launcher up tiny", waiting=lambda _: None, timeout=1.0):
+        process = place.serve("--background")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(4.0)
+        assert spare.exists()
+    assert process.wait(30) == 0
 
 
 def test_one_that_stays_goes_on_without_anything_to_do(place: Homestead) -> None:
