@@ -146,7 +146,9 @@ def _up(world: World, request: UpRequest) -> UpResult:
         if any(server.name == want.name for server in running):
             world.progress.say(f"{want.name} is stopped: it is started anew")
         server = follow(world, want)
-        proof = _proof(world, replace(expected, context=server.context))
+        # Its words are on record; what is left to prove is that the agent's address and key lead to it.
+        _proof(world, replace(expected, context=server.context), tokens=1)
+        proof = Proof(server.answer, server.seconds)
         replaced = ", ".join(each.name for each in running if each.name != want.name and not _is_ready(world, each.name))
         return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
 
@@ -156,7 +158,7 @@ def _attend_early(world: World) -> None:
         world.attend(world)
 
 
-def _proof(world: World, endpoint: Endpoint) -> Proof:
+def _proof(world: World, endpoint: Endpoint, *, tokens: int = probe.ANSWER_TOKENS) -> Proof:
     """A real answer over the very path that agents take; raises LauncherError, with what keeps the gateway from its port."""
     world.progress.update(f"asking: {probe.QUESTION}")
     deadline = time.monotonic() + _LISTENS
@@ -167,7 +169,7 @@ def _proof(world: World, endpoint: Endpoint) -> Proof:
         # Whoever else listens there would get the key.
         hint = "stop that program, or move to another port with --port (agents are wired anew)"
         raise LauncherError(store.listening(world.home)[1] or f"the gateway does not listen on port {port}", hint=hint)
-    return probe.prove(endpoint)
+    return probe.prove(endpoint, tokens=tokens)
 
 
 def _listens(world: World, port: int | None) -> bool:

@@ -65,10 +65,10 @@ class Gateway:
         self._thread = threading.get_ident()
         # Whoever else computes in this process gives way after so many seconds, not after Python's 5 ms.
         sys.setswitchinterval(_GIVE_WAY)
-        await self._pages.open()
 
     async def listen(self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
         """Listen on these bound sockets, and no longer where it did before; open connections go on."""
+        await self._pages.open()
         before, self._servers = self._servers, []
         loop = asyncio.get_running_loop()
         for each in sockets:

@@ -4,6 +4,7 @@ Requests come over a pair of sockets that no other process can reach, checked an
 """
 
 import asyncio
+import importlib
 import json
 import socket
 import time
@@ -39,9 +40,10 @@ class Pages:
         self._session: ClientSession | None = None
 
     async def open(self) -> None:
-        """Get ready to answer."""
-        from aiohttp import web
-
+        """Get ready to answer, once; aiohttp is imported beside what else the process begins with."""
+        if self._runner is not None:
+            return
+        web = await asyncio.to_thread(importlib.import_module, "aiohttp.web")
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/model/info", self._model_info)
