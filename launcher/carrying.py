@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 # 2: a wish tells where its weights and environment are, a server how often it failed and where its start is.
-VERSION = 2
+# 3: a wish tells what it takes the place of, a server which of its model's two it is.
+VERSION = 3
 
 
 def forward(kind: str, content: Mapping[str, Any], version: int) -> dict[str, Any]:
@@ -55,9 +56,20 @@ def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
     return {**new, **content, "spec": _spec_2(content["spec"])}
 
 
+def _wanted_3(content: dict[str, Any]) -> dict[str, Any]:
+    return {**content, "back": None}
+
+
+def _seen_3(content: dict[str, Any]) -> dict[str, Any]:
+    return {**content, "seat": "", "proven": bool(content["answer"]), "swapped": None}
+
+
 def _spec_2(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Options that came one by one while there was version 1."""
     return {**spec, "gpus": spec["gpus"], "engine_args": spec.get("engine_args", [])}
 
 
-_STEPS: Mapping[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]] = {"wanted": (_wanted_2,), "seen": (_seen_2,)}
+_STEPS: Mapping[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]] = {
+    "wanted": (_wanted_2, _wanted_3),
+    "seen": (_seen_2, _seen_3),
+}

@@ -146,6 +146,25 @@ def _down(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _swap(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import swap
+
+    host.refuse_platform()
+    request = swap.SwapRequest(typed.what, alias=typed.alias, context=typed.context, variant=typed.variant)
+    with _world() as world:
+        result = swap.run(world, request)
+    return _show(result, as_json=typed.json)
+
+
+def _alias(typed: argparse.Namespace) -> int:
+    from launcher.commands import alias
+
+    with _world() as world:
+        result = alias.run(world, typed.alias, typed.model, remove=typed.remove)
+    return _show(result, as_json=typed.json)
+
+
 def _ps(typed: argparse.Namespace) -> int:
     from launcher.commands import ps
 
@@ -549,6 +568,8 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
     {
         "up": _up,
         "down": _down,
+        "swap": _swap,
+        "alias": _alias,
         "ps": _ps,
         "serve": _serve,
         "enable": _enable,

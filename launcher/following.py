@@ -20,12 +20,12 @@ def follow(world: World, want: Wanted) -> Server:
         if time.monotonic() - attended >= _ATTEND:
             world.attend(world)
             attended = time.monotonic()
-        server = store.find(world.home, want.name)
-        if server and server.ask == want.ask:
+        server = store.started(world.home, want)
+        if server:
             for note in server.notes[told:]:
                 world.progress.say(note)
             told = len(server.notes)
-            shown = _show(world, server, shown)
+            shown = _show(world, want, server, shown)
             if server.state == "ready":
                 return server
             if server.state in {"waiting", "failed"} and server.detail:
@@ -33,11 +33,13 @@ def follow(world: World, want: Wanted) -> Server:
         time.sleep(_LOOK)
 
 
-def _show(world: World, server: Server, shown: str) -> str:
+def _show(world: World, want: Wanted, server: Server, shown: str) -> str:
     """Tell the phase; the name of the one that is shown now."""
+    if want.back and server.state == "waiting":
+        return _show_room(world, want.back, shown)
     phase = "proof" if server.state == "ready" or server.phase == "proof" else "engine"
     for name in ("engine", "proof"):
-        if (name, shown) in {("engine", ""), ("proof", "engine")} and phase in {name, "proof"}:
+        if (name, shown) in {("engine", ""), ("engine", "hold"), ("proof", "engine")} and phase in {name, "proof"}:
             world.progress.phase(name)
             shown = name
     if phase == "proof":
@@ -46,6 +48,20 @@ def _show(world: World, server: Server, shown: str) -> str:
         done = round(server.share * 100) if server.share is not None else 0
         world.progress.update(server.phase, done, 100 if done else 0, left=server.left)
     return shown
+
+
+def _show_room(world: World, back: Wanted, shown: str) -> str:
+    """Tell that the one before makes room."""
+    before = store.started(world.home, back)
+    if before is None or before.state == "ready":
+        return shown
+    if shown != "hold":
+        world.progress.phase("hold")
+    running = before.handle is not None and before.state == "ending"
+    world.progress.update(
+        f"new requests wait; {before.engine} finishes the running ones" if running else "the memory comes back"
+    )
+    return "hold"
 
 
 def _is_anything(server: Server) -> bool:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from launcher import keys, ports, routing, store
+from launcher import keys, ports, routing, store, swap
 from launcher.errors import LauncherError
 from launcher.gateway.gateway import Gateway
 from launcher.gateway.metrics import Reading
@@ -79,18 +79,20 @@ class Host:
         self._say(f"the gateway listens on {ports.LOOPBACK}:{wished}")
 
     def _look_at_keys(self) -> None:
-        """A key that was added opens, and one that was removed shuts, at once."""
-        now = store.changed(self.world.home.key.parent) + store.changed(self.world.home.named_keys)
+        """A key that was added opens, and one that was removed shuts, at once; and so do other names of models."""
+        home = self.world.home
+        now = sum(map(store.changed, (home.key.parent, home.named_keys, home.state)))
         if now != self._keys_seen:
             self._keys_seen = now
             threading.Thread(target=self.supervisor.publish, daemon=True).start()
 
     # -- what the supervisor sees of the gateway --
 
-    def publish(self, wanted: Sequence[Wanted], servers: Mapping[str, Server], engine_keys: Mapping[str, str]) -> None:
+    def publish(self, wanted: Sequence[Wanted], servers: Sequence[Server], engine_keys: Mapping[str, str]) -> None:
         """Route by these from now on."""
         taken = tuple(Key.of(key.name, key.text) for key in keys.listed(self.world.home))
-        self._gateway.publish(Table.of(routing.routes(wanted, servers, engine_keys), keys=taken))
+        aliases = swap.aliases({want.name: want for want in wanted}, servers, store.aliases(self.world.home))
+        self._gateway.publish(Table.of(routing.routes(wanted, servers, engine_keys), keys=taken, aliases=aliases))
 
     def use(self, server: Server, key: str) -> Use:
         """What was asked of a server through the gateway."""
@@ -105,6 +107,7 @@ class Host:
             waiting=of_route.waiting,
             asked=of_route.asked + offset if of_route.asked else 0.0,
             worked=of_route.succeeded + offset if of_route.succeeded else 0.0,
+            failed=of_route.failed,
         )
 
     def _gpus(self) -> Sequence[Reading]:

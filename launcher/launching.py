@@ -50,6 +50,7 @@ class Launch:
     engine: Engine
     home: Home
     runner: Runner
+    seat: str = ""
 
     @property
     def command(self) -> Command:
@@ -57,7 +58,7 @@ class Launch:
 
     @property
     def log(self) -> Path:
-        return self.home.logs / f"{self.want.name}.log"
+        return self.home.logs / f"{self.want.name}{self.seat}.log"
 
 
 def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
@@ -85,6 +86,7 @@ def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
         claim=plan.memory.claim if plan.gpus else 0,
         handle=Handle(pid=0, started=0.0, server_id=server_id, environment=what.environment),
         ask=what.want.ask,
+        seat=what.seat,
     )
     return server, spare
 

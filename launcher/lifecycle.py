@@ -7,8 +7,8 @@ from typing import Literal
 from launcher.server import Server, Wanted
 
 # `start` it, `prove` it for the first time, `probe` it again, `recover` from its failure, `end` what is not wanted.
-# `unload` what is wanted only when somebody asks for it.
-Action = Literal["start", "prove", "probe", "recover", "unload", "end", "nothing"]
+# `unload` what is wanted only when somebody asks for it; one that has been replaced may `leave` once its requests are done.
+Action = Literal["start", "prove", "probe", "recover", "unload", "leave", "end", "nothing"]
 
 # The everyday reason for a probe, which nobody has to read of.
 IDLE = "it finished nothing for a while"
@@ -32,8 +32,9 @@ class Policy:
     # How often the host's memory and disk are looked at.
     host: float = 30.0
     patience: float = 30.0
-    # How long running requests are waited for when a server makes room.
+    # How long running requests are waited for when a server makes room, and when it leaves while another one serves already.
     drain: float = 60.0
+    leave: float = 900.0
 
     def delay(self, restarts: int) -> float:
         """How long to wait after so many failures in a row."""
@@ -47,7 +48,7 @@ class Sight:
     `alive`: its first process runs. `missing`: another process that was there when it was proven is gone. `healthy`: it says so
     itself. `fault` is what its last probe found wrong. `worked` is when it last generated something; `busy`: it has requests to
     answer now. `clear`: nothing else is being started or ended on this machine. `asked`: a request waits for it; `used` is
-    when one last came; `room_for` is who shall have its memory.
+    when one last came; `room_for` is who shall have its memory. `rests` and `leaves` as in swap.Seat.
     """
 
     now: float
@@ -62,21 +63,29 @@ class Sight:
     asked: bool = False
     used: float = 0.0
     room_for: str = ""
+    rests: bool = False
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What was asked of a server through the gateway; times in seconds since the epoch, 0.0 for never."""
+    """What was asked of a server through the gateway; times in seconds since the epoch, 0.0 for never.
+
+    `failed` requests for its model ended with a server's error, ever.
+    """
 
     busy: bool = False
     waiting: int = 0
     asked: float = 0.0
     worked: float = 0.0
+    failed: int = 0
 
 
 def step(server: Server | None, want: Wanted | None, sight: Sight, policy: Policy) -> tuple[Action, str]:
     """The one thing to do now, and why."""
     if want is None:
+        if server and sight.leaves and server.handle and server.state in {"ready", "ending"} and not server.detail:
+            return "leave", "another one serves in its place"
         return ("end", "nobody wants it") if server and _is_anything(server) else ("nothing", "")
     if server is None or server.handle is None:
         return _started(sight) if _is_due(server, want, sight) else ("nothing", "")
@@ -97,7 +106,9 @@ def _is_due(server: Server | None, want: Wanted, sight: Sight) -> bool:
     if server is None or server.ask != want.ask:
         return True
     if server.state == "idle":
-        return sight.asked
+        return sight.asked and not sight.rests
+    if server.state == "held":
+        return not sight.rests
     return server.state != "failed" and sight.now >= server.again
 
 
@@ -124,7 +135,7 @@ def _coming(sight: Sight, policy: Policy) -> tuple[Action, str]:
 
 
 def _working(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tuple[Action, str]:
-    if sight.room_for and not want.keep:
+    if sight.room_for and (sight.rests or not want.keep):
         return "unload", f"{sight.room_for} takes its place"
     if want.idle_stop is not None and not sight.busy and sight.now - max(server.since, sight.used) > want.idle_stop:
         return "unload", f"nobody asked for {want.idle_stop / 60:g} minutes"
@@ -135,14 +146,17 @@ def _working(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tupl
     return ("probe", IDLE) if sight.now - sight.worked > policy.idle else ("nothing", "")
 
 
-def failed(server: Server, *, now: float, detail: str, hint: str, policy: Policy) -> Server:
-    """Its record after a failure, when nothing of it runs any more: it waits for its next start, or is given up."""
+def failed(server: Server, *, now: float, detail: str, hint: str, policy: Policy, once: bool = False) -> Server:
+    """Its record after a failure, when nothing of it runs any more: it waits for its next start, or is given up.
+
+    `once`: at its first failure, since another server can serve in its place.
+    """
     worked = server.state == "ready" and now - server.since >= policy.stable
     restarts = 1 if worked else server.restarts + 1
     gone = replace(
         server, handle=None, members=(), phase="", share=None, left=None, detail=detail, hint=hint, restarts=restarts, since=now
     )
-    if restarts >= policy.attempts:
+    if once or restarts >= policy.attempts:
         return replace(gone, state="failed", again=0.0)
     return replace(gone, state="waiting", again=now + policy.delay(restarts))
 
@@ -167,6 +181,13 @@ def shrunk(server: Server, *, now: float, context: int, why: str) -> Server:
     return replace(gone, state="waiting", again=now, shrunk=context, notes=(*server.notes, told))
 
 
+def held(server: Server) -> Server:
+    """Its record when nothing of it runs, so that another one may take its place."""
+    return replace(
+        server, state="held", handle=None, members=(), phase="", share=None, left=None, detail="", hint="", again=0.0
+    )
+
+
 def unloaded(server: Server, *, now: float) -> Server:
     """Its record when nothing of it runs until somebody asks for it."""
     gone = replace(server, handle=None, members=(), phase="", share=None, left=None, detail="", hint="")
@@ -182,4 +203,4 @@ def victim(idle: Sequence[tuple[Server, Wanted, Use]]) -> Server | None:
 def proven(server: Server, *, now: float, answer: str, seconds: float) -> Server:
     """Its record once it has answered."""
     told = replace(server, state="ready", since=now, phase="", share=None, left=None, answer=answer, seconds=seconds)
-    return replace(told, detail="", hint="")
+    return replace(told, detail="", hint="", proven=True)

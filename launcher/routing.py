@@ -1,7 +1,8 @@
 """What the gateway is told of the servers: each one's route, from its wish and its record. Decisions only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from launcher import swap
 from launcher.endpoint import place_of
 from launcher.gateway.table import Backend, Route, State
 from launcher.server import Server, Wanted
@@ -14,16 +15,20 @@ _STATES: Mapping[ServerState, State] = {
     "ready": "ready",
     "ending": "starting",
     "idle": "stopped",
+    "held": "held",
     "failed": "failed",
     "stopped": "starting",
 }
 
 
-def routes(wanted: Iterable[Wanted], servers: Mapping[str, Server], keys: Mapping[str, str]) -> tuple[Route, ...]:
+def routes(wanted: Iterable[Wanted], servers: Sequence[Server], keys: Mapping[str, str]) -> tuple[Route, ...]:
     """A route for all that is wanted or was ever served; `keys` are the engines' own, by model."""
     wishes = {want.name: want for want in wanted}
-    names = sorted({*wishes, *servers})
-    return tuple(_route(name, wishes.get(name), servers.get(name), keys.get(name, "")) for name in names)
+    made = []
+    for name in sorted({*wishes, *(server.name for server in servers)}):
+        server, want = swap.serving(wishes.get(name), [each for each in servers if each.name == name])
+        made.append(_route(name, want, server, keys.get(name, "")))
+    return tuple(made)
 
 
 def _route(name: str, want: Wanted | None, server: Server | None, key: str) -> Route:

@@ -9,8 +9,9 @@ from launcher.prepared import Prepared
 from launcher.runners.base import Handle
 
 # A server that waits is to be started: a moment after it failed, or when there is room for it.
-# An idle one was unloaded, and is started again for the first request.
-State = Literal["waiting", "starting", "ready", "ending", "idle", "failed", "stopped"]
+# An idle one was unloaded, and is started again for the first request. A held one has made room for another that is to take its
+# place, and comes back if that fails.
+State = Literal["waiting", "starting", "ready", "ending", "idle", "held", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Wanted:
     `ask` is another one each time that a person wants it started anew. `env` is the environment that the engine gets, so that a
     restart on another day is the same start. `spare`: a warm spare is kept for the next one.
     After `idle_stop` seconds without a request it is unloaded until the next one; with `keep` it never makes room for another.
+    It is to take the place of what serves by `back`, which comes back if it fails before it is proven.
     """
 
     spec: ServerSpec
@@ -57,10 +59,24 @@ class Wanted:
     spare: bool = True
     idle_stop: float | None = None
     keep: bool = False
+    back: "Wanted | None" = None
 
     @property
     def name(self) -> str:
         return self.spec.model
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """How a server took another one's place: `beside` it, or after it. `held` requests waited, `stall` seconds at most.
+
+    `failed` requests failed meanwhile; before that it is the number of all that had failed until it began.
+    """
+
+    beside: bool = True
+    stall: float = 0.0
+    held: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,8 @@ class Server:
     failures in a row, `again` is when it is started next, in seconds since the epoch. `phase` is where its start is, `share`
     (0 to 1) how much of that is done, `left` what the start may still take, in seconds. `members` are its processes when it was
     proven: pid and start time; `shared` the inodes of their shared memory. `answer` and `seconds` are its proof, `shrunk` the
-    context that it was given in place of the planned one, `notes` what is to be told.
+    context that it was given in place of the planned one, `notes` what is to be told. `seat` tells it from another server of
+    the same model. Once it was `proven` for its wish, it is no new one that may yet fail to take another's place.
     """
 
     spec: ServerSpec
@@ -105,10 +122,18 @@ class Server:
     shrunk: int | None = None
     notes: tuple[str, ...] = ()
     tools: bool = False
+    seat: str = ""
+    proven: bool = False
+    swapped: Swapped | None = None
 
     @property
     def name(self) -> str:
         return self.spec.model
+
+    @property
+    def key(self) -> str:
+        """What its record is called."""
+        return f"{self.name}{self.seat}"
 
     @property
     def planned(self) -> ServerSpec:

@@ -1,6 +1,7 @@
 """What runs now, and what a wish would be served as once the rest has made room."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from launcher import processes, store
 from launcher.deciding import decide, refusal
@@ -32,6 +33,19 @@ def plan_now(world: World, spec: ServerSpec, without: Sequence[Server] = ()) -> 
     if isinstance(outcome, Plan):
         return outcome
     raise refusal(world, spec, inventory, outcome)
+
+
+def as_planned(spec: ServerSpec, plan: Plan) -> ServerSpec:
+    """The wish in the words of its plan, so that a restart on another day is no other one."""
+    return replace(
+        spec,
+        engine=plan.engine,
+        variant=plan.variant.name,
+        context=plan.context,
+        gpus=tuple(gpu.index for gpu in plan.gpus),
+        tensor=plan.tensor,
+        pipeline=plan.pipeline,
+    )
 
 
 def plan_again(world: World, planned: ServerSpec, without: Sequence[Server] = ()) -> Plan:

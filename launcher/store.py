@@ -13,16 +13,15 @@ from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.prepared import Prepared
 from launcher.runners.base import Handle
-from launcher.server import Server, ServerSpec, Wanted
+from launcher.server import Server, ServerSpec, Swapped, Wanted
+from launcher.swap import SEATS
 
 _PORTS = 1 << 16
 
 
 def want(home: Home, wanted: Wanted) -> None:
     """Note that a person wants this served: what survives the server itself."""
-    plain = asdict(wanted)
-    plain["prepared"] = {key: str(value) for key, value in plain["prepared"].items()}
-    _write(_wanted(home, wanted.name), plain)
+    _write(_wanted(home, wanted.name), _plain_wish(wanted))
 
 
 def unwant(home: Home, name: str) -> None:
@@ -64,7 +63,12 @@ def changed(folder: Path) -> int:
 
 def see(home: Home, server: Server) -> None:
     """Record what was seen of a server."""
-    _write(home.state / "seen" / f"{server.name}.json", _plain(server))
+    _write(home.state / "seen" / f"{server.key}.json", _plain(server))
+
+
+def forget(home: Home, key: str) -> None:
+    """Take a record away that tells nothing any more."""
+    (home.state / "seen" / f"{key}.json").unlink(missing_ok=True)
 
 
 def seen(home: Home) -> tuple[Server, ...]:
@@ -77,8 +81,28 @@ def seen(home: Home) -> tuple[Server, ...]:
 
 def find(home: Home, name: str) -> Server | None:
     """What was last seen of this one, None if it never was; raises LauncherError for a damaged record."""
-    path = home.state / "seen" / f"{name}.json"
-    return _server(path) if path.exists() else None
+    found = _of(home, name)
+    return max(found, key=lambda server: (server.state == "ready", server.since)) if found else None
+
+
+def started(home: Home, want: Wanted) -> Server | None:
+    """What was last seen of the server of this wish; raises LauncherError for a damaged record."""
+    return next((server for server in _of(home, want.name) if server.ask == want.ask), None)
+
+
+def _of(home: Home, name: str) -> list[Server]:
+    found = [_if_there(home.state / "seen" / f"{name}{seat}.json") for seat in SEATS]
+    return [server for server in found if server]
+
+
+def _if_there(path: Path) -> Server | None:
+    """A server's record; None too for one that is forgotten in this moment."""
+    try:
+        return _server(path) if path.exists() else None
+    except LauncherError:
+        if path.exists():
+            raise
+        return None
 
 
 def look(home: Home) -> tuple[tuple[Server, ...], tuple[LauncherError, ...]]:
@@ -86,9 +110,11 @@ def look(home: Home) -> tuple[tuple[Server, ...], tuple[LauncherError, ...]]:
     servers, damaged = [], []
     for path in sorted((home.state / "seen").glob("*.json")):
         try:
-            servers.append(_server(path))
+            found = _if_there(path)
         except LauncherError as fault:
             damaged.append(fault)
+        else:
+            servers += [found] if found else []
     return tuple(servers), tuple(damaged)
 
 
@@ -155,6 +181,29 @@ def choose(home: Home, serves: str, name: str | None) -> None:
     _write(home.state / "engines.json", {"chosen": {**kept, **({serves: name} if name else {})}})
 
 
+def aliases(home: Home) -> Mapping[str, str]:
+    """Other names that were given to models: the alias -> the model."""
+    path = home.state / "aliases.json"
+    if not path.exists():
+        return {}
+    names = _read(path).get("aliases")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise _damaged(path, "it holds no names")
+    return names
+
+
+def keep_aliases(home: Home, names: Mapping[str, str]) -> None:
+    """Keep these other names of models."""
+    _write(home.state / "aliases.json", {"aliases": dict(names)})
+
+
+def _plain_wish(wanted: Wanted) -> dict[str, Any]:
+    plain = asdict(wanted)
+    for each in filter(None, (plain, plain["back"])):
+        each["prepared"] = {key: str(value) for key, value in each["prepared"].items()}
+    return plain
+
+
 def _plain(server: Server) -> dict[str, Any]:
     plain = asdict(server)
     plain["log"] = str(server.log)
@@ -198,6 +247,9 @@ def _server(path: Path) -> Server:
             shrunk=plain["shrunk"],
             notes=tuple(plain["notes"]),
             tools=plain["tools"],
+            seat=plain["seat"],
+            proven=plain["proven"],
+            swapped=Swapped(**plain["swapped"]) if plain["swapped"] else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
@@ -206,18 +258,23 @@ def _server(path: Path) -> Server:
 def _want(path: Path) -> Wanted:
     plain = _read(path)
     try:
-        return Wanted(
-            spec=_spec(plain["spec"]),
-            ask=plain["ask"],
-            planned=_spec(plain["planned"]),
-            prepared=_prepared(plain["prepared"]),
-            env=plain["env"],
-            spare=plain["spare"],
-            idle_stop=plain["idle_stop"],
-            keep=plain["keep"],
-        )
+        return _wish(plain)
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
+
+
+def _wish(plain: dict[str, Any]) -> Wanted:
+    return Wanted(
+        spec=_spec(plain["spec"]),
+        ask=plain["ask"],
+        planned=_spec(plain["planned"]),
+        prepared=_prepared(plain["prepared"]),
+        env=plain["env"],
+        spare=plain["spare"],
+        idle_stop=plain["idle_stop"],
+        keep=plain["keep"],
+        back=_wish(plain["back"]) if plain["back"] else None,
+    )
 
 
 def _prepared(plain: dict[str, str]) -> Prepared:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from launcher import keys, lifecycle, local_model, lock, measuring, ports, probe, processes, store
+from launcher import keys, lifecycle, local_model, lock, measuring, ports, probe, processes, store, swap
 from launcher.diagnosis import Circumstances
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
@@ -36,8 +36,9 @@ from launcher.launching import (
 from launcher.lifecycle import IDLE, Action, Policy, Sight, Use
 from launcher.progress import Silent
 from launcher.runners import spares
-from launcher.server import Server, Wanted
+from launcher.server import Server, Swapped, Wanted
 from launcher.serving import plan_again
+from launcher.swap import Seat
 from launcher.tail import Tail
 from launcher.watch import Watch
 from launcher.world import World
@@ -76,7 +77,7 @@ class Supervisor:
         self._room_for: dict[str, str] = {}
         self._awake = threading.Event()
         self._policy = policy or Policy()
-        self._servers = {server.name: server for server in store.look(world.home)[0]}
+        self._servers = {server.key: server for server in store.look(world.home)[0]}
         self._acts: dict[str, _Act] = {}
         self._watched: dict[str, _Watched] = {}
         self._lock = threading.Lock()
@@ -139,12 +140,16 @@ class Supervisor:
             self._wishes = wishes
             self.publish()
         self._look_at_the_host()
-        names = {*wishes, *self._servers} - set(unreadable)
+        readable = {key: server for key, server in list(self._servers.items()) if server.name not in unreadable}
+        seats = swap.seats(wishes, readable)
         # What runs first: a start must see what others are about to end.
-        for name in sorted(names, key=lambda name: (not self._runs(name), name)):
-            self._step(name, self._servers.get(name), wishes.get(name))
+        for seat in sorted(seats, key=lambda seat: (not self._runs(seat.key), seat.key)):
+            self._step(seat)
         # Told once for each need: kept until it is on its way.
         self._asked = {name for name in self._asked if name in wishes and not self._is_coming(name)}
+        for key in swap.forgotten(seats, readable, wishes):
+            if key not in self._acts:
+                self._forget(key)
 
     def _look_at_the_host(self) -> None:
         """What works is told of a host that runs out of memory or disk: before the kernel or a write ends it."""
@@ -153,13 +158,14 @@ class Supervisor:
         self._host_seen = time.monotonic()
         told = host_warning(self.world)
         for server in list(self._servers.values()):
-            if server.state == "ready" and server.detail != told and server.name not in self._acts:
+            if server.state == "ready" and server.detail != told and server.key not in self._acts:
                 self._record(replace(server, detail=told))
 
     # -- one server --
 
-    def _step(self, name: str, server: Server | None, want: Wanted | None) -> None:
-        act = self._acts.get(name)
+    def _step(self, seat: Seat) -> None:
+        server, want = self._servers.get(seat.key), seat.want
+        act = self._acts.get(seat.key)
         if act:
             act.unwanted = want is None or act.ask != want.ask
             if act.unwanted and act.kind in {"prove", "probe"} and server and server.handle and not act.hurried:
@@ -167,19 +173,24 @@ class Supervisor:
                 act.hurried = True
                 self.world.runner.stop(server.handle, grace=GRACE)
             return
-        action, why = lifecycle.step(server, want, self._look(server), self._policy)
+        sight = replace(self._look(server), rests=seat.rests, leaves=seat.leaves)
+        action, why = lifecycle.step(server, want, sight, self._policy)
         if action != "nothing":
-            self._begin(name, action, why, server, want)
+            self._begin(seat, action, why, server)
 
     def _is_coming(self, name: str) -> bool:
-        return name in self._servers and self._servers[name].state in {"starting", "ready", "failed"}
+        return any(server.name == name and server.state in {"starting", "ready", "failed"} for server in self._everyone())
 
-    def _runs(self, name: str) -> bool:
-        return name in self._servers and self._servers[name].handle is not None
+    def _runs(self, key: str) -> bool:
+        return key in self._servers and self._servers[key].handle is not None
+
+    def _everyone(self) -> tuple[Server, ...]:
+        with self._lock:
+            return tuple(self._servers.values())
 
     def _look(self, server: Server | None) -> Sight:
         now = time.time()
-        clear = not self._is_starting() and not any(act.kind not in {"prove", "probe"} for act in self._acts.values())
+        clear = not self._is_starting() and not any(act.kind not in {"prove", "probe", "leave"} for act in self._acts.values())
         if server is None or server.handle is None:
             return Sight(now=now, clear=clear, asked=server is not None and server.name in self._asked)
         watched = self._watch(server)
@@ -196,7 +207,7 @@ class Supervisor:
             worked=max(server.since, watched.worked, use.worked),
             busy=use.busy,
             used=use.asked,
-            room_for=self._room_for.get(server.name, ""),
+            room_for=self._room_for.get(server.key, ""),
             fault=watched.fault,
             clear=clear,
         )
@@ -216,9 +227,9 @@ class Supervisor:
     def _watch(self, server: Server) -> "_Watched":
         """What this process knows of a server that runs; begun anew for one that an earlier supervisor started."""
         server_id = server.handle.server_id if server.handle else ""
-        known = self._watched.get(server.name)
+        known = self._watched.get(server.key)
         if known is None or known.server_id != server_id:
-            known = self._watched[server.name] = _Watched(server_id, Tail(server.log))
+            known = self._watched[server.key] = _Watched(server_id, Tail(server.log))
         return known
 
     def _read_log(self, server: Server, watched: "_Watched") -> None:
@@ -234,27 +245,30 @@ class Supervisor:
             left = estimate(watched.past, watched.start, now)
             self._record(replace(server, phase=phase.words, share=phase.share, left=left))
 
-    def _begin(self, name: str, action: Action, why: str, server: Server | None, want: Wanted | None) -> None:
+    def _begin(self, seat: Seat, action: Action, why: str, server: Server | None) -> None:
+        want = seat.want
+
         def act() -> None:
             try:
-                self._do(action, why, server, want)
+                self._do(action, why, server, seat)
             except Exception as fault:  # noqa: BLE001 - a fault of ours in one server's act must not leave all others alone
                 self._say("".join(traceback.format_exception(fault)))
-                kept = self._servers.get(name)
+                kept = self._servers.get(seat.key)
                 if want and (kept is None or kept.ask != want.ask):
-                    kept = _unstarted(want, self.world.home.logs)
+                    kept = _unstarted(want, seat, self.world.home.logs)
                 if kept:
                     self._fail(kept, f"a fault of the launcher: {fault!r}", f"its log: {self.world.home.serve_log}")
 
         if why != IDLE:
-            self._say(f"{name}: {action} ({why})")
-        thread = threading.Thread(target=act, name=f"{action} {name}", daemon=True)
-        self._acts[name] = _Act(action, want.ask if want else "", thread)
+            self._say(f"{seat.key}: {action} ({why})")
+        thread = threading.Thread(target=act, name=f"{action} {seat.key}", daemon=True)
+        self._acts[seat.key] = _Act(action, want.ask if want else "", thread)
         thread.start()
 
-    def _do(self, action: Action, why: str, server: Server | None, want: Wanted | None) -> None:
+    def _do(self, action: Action, why: str, server: Server | None, seat: Seat) -> None:
+        want = seat.want
         if action == "start" and want:
-            self._start(want, server)
+            self._start(want, server, seat)
         elif server is None:
             return
         elif action == "prove" and want:
@@ -264,24 +278,31 @@ class Supervisor:
         elif action == "recover":
             self._recover(server, why)
         elif action == "unload":
-            self._unload(server)
+            self._unload(server, held=seat.rests)
+        elif action == "leave":
+            self._leave(server)
         elif action == "end":
             self._end(server)
 
     # -- acts, each in a thread of its own --
 
-    def _start(self, want: Wanted, before: Server | None) -> None:
-        again = before if before and before.ask == want.ask else _unstarted(want, self.world.home.logs)
+    def _start(self, want: Wanted, before: Server | None, seat: Seat) -> None:
+        again = before if before and before.ask == want.ask else self._unstarted(want, seat)
         try:
             what = self._launch(want, again)
         except LauncherError as fault:
-            if not self._makes_room(want, again):
-                now = time.time()
-                self._record(lifecycle.postponed(again, now=now, detail=fault.message, hint=fault.hint, policy=self._policy))
+            if self._makes_room(want, again):
+                return
+            if seat.once and not self._is_being_left(want):
+                self._fail(again, fault.message, fault.hint)
+                return
+            now = time.time()
+            self._record(lifecycle.postponed(again, now=now, detail=fault.message, hint=fault.hint, policy=self._policy))
             return
         server, spare = announced(what)
         kept = replace(server, restarts=again.restarts, shrunk=again.shrunk, notes=again.notes)
         kept = replace(kept, tools=what.plan.engine in what.plan.profile.tool_parser)
+        kept = replace(kept, proven=again.proven, swapped=again.swapped)
         self._record(kept)
         try:
             started = begin(what, kept, spare)
@@ -312,18 +333,36 @@ class Supervisor:
             engine=self.world.engines[plan.engine],
             home=self.world.home,
             runner=self.world.runner,
+            seat=before.seat,
         )
+
+    def _unstarted(self, want: Wanted, seat: Seat) -> Server:
+        made = _unstarted(want, seat, self.world.home.logs)
+        if not seat.once:
+            return made
+        return replace(made, swapped=Swapped(failed=self._gate.use(made, self._key(made.name)).failed))
+
+    def _is_being_left(self, want: Wanted) -> bool:
+        """Whether what it is to take the place of is still about to make room."""
+        before = swap.of(want.back, self._everyone()) if want.back else None
+        return before is not None and before.state != "held"
 
     def _makes_room(self, want: Wanted, again: Server) -> bool:
         """Whether another server is about to make room: one that is not needed now, or, for a person's new wish, any."""
-        others = [s for s in self._servers.values() if s.state == "ready" and s.name != want.name and s.name in self._wishes]
+        before = swap.of(want.back, self._everyone()) if want.back and not again.proven else None
+        if before and before.state == "ready" and self._fits(want, again, [before]):
+            self._room_for[before.key] = want.name
+            swapped = replace(again.swapped or Swapped(), beside=False)
+            self._record(replace(again, state="waiting", detail="", again=time.time(), swapped=swapped))
+            return True
+        others = [s for s in self._everyone() if s.state == "ready" and s.name != want.name and s.name in self._wishes]
         person = again.state != "idle"
         would_do = [server for server in others if self._fits(want, again, [server])]
         seen = [(server, self._wishes[server.name], self._gate.use(server, self._key(server.name))) for server in would_do]
         chosen = lifecycle.victim([(s, w, replace(use, busy=use.busy and not person)) for s, w, use in seen])
         leaving = [chosen] if chosen else others if person and others and self._fits(want, again, others) else []
         for server in leaving:
-            self._room_for[server.name] = want.name
+            self._room_for[server.key] = want.name
         if leaving:
             self._record(replace(again, state="waiting" if person else "idle", detail="", again=time.time()))
         return bool(leaving)
@@ -347,11 +386,22 @@ class Supervisor:
         ready = self._with_members(lifecycle.proven(server, now=time.time(), answer=answer.text, seconds=answer.seconds))
         if watched.launch:
             ready = replace(ready, notes=(*ready.notes, *measuring.note(self.world, watched.launch, ready, watched.start)))
-        self._record(ready)
+        if want.back and ready.swapped and not server.proven:
+            self._switch(ready, ready.swapped, want.back)
+        else:
+            self._record(ready)
         if watched.launch and want.spare and server.handle:
             what, room = watched.launch, self.world.inventory().ram.available
             spares.learn(self.world.home, what.command, server.handle, inherited=want.env)
             spares.make(self.world.home, what.command, environment=what.environment, room=room, inherited=want.env)
+
+    def _switch(self, ready: Server, swapped: Swapped, back: Wanted) -> None:
+        """From now on requests are its own; and how long they waited for it."""
+        use, before = self._gate.use(ready, self._key(ready.name)), swap.of(back, self._everyone())
+        begun = before.since if before and before.state == "held" else time.time()
+        self._record(ready)
+        told = Swapped(swapped.beside, time.time() - begun, use.waiting, max(0, use.failed - swapped.failed))
+        self._record(replace(ready, swapped=told))
 
     def _probe(self, server: Server) -> None:
         watched = self._watch(server)
@@ -418,14 +468,25 @@ class Supervisor:
             holders=tuple(each for each in others if each.pid not in pids),
         )
 
-    def _unload(self, server: Server) -> None:
-        self._room_for.pop(server.name, None)
+    def _unload(self, server: Server, *, held: bool) -> None:
+        leaving = replace(server, since=time.time())
+        self._drain(leaving, self._policy.drain)
+        self._room_for.pop(server.key, None)
+        if self._ended(leaving):
+            self._record(lifecycle.held(leaving) if held else lifecycle.unloaded(leaving, now=time.time()))
+
+    def _leave(self, server: Server) -> None:
+        self._drain(server, self._policy.leave)
+        # Until now nothing else had to wait for it.
+        self._acts[server.key].kind = "end"
+        self._end(server)
+
+    def _drain(self, server: Server, seconds: float) -> None:
+        """No new requests for it, and the running ones to their end, but no longer than this."""
         self._record(replace(server, state="ending"))
-        deadline = time.monotonic() + self._policy.drain
+        deadline = time.monotonic() + seconds
         while self._gate.use(server, self._key(server.name)).busy and time.monotonic() < deadline:
             time.sleep(_SOON)
-        if self._ended(server):
-            self._record(lifecycle.unloaded(server, now=time.time()))
 
     def _end(self, server: Server) -> None:
         if self._ended(server):
@@ -446,25 +507,31 @@ class Supervisor:
             return False
         if taken:
             self._say(f"{server.name}: {taken}")
-        self._watched.pop(server.name, None)
+        self._watched.pop(server.key, None)
         return True
 
     def _fail(self, server: Server, detail: str, hint: str) -> None:
-        self._record(lifecycle.failed(server, now=time.time(), detail=detail, hint=hint, policy=self._policy))
+        want = self._wishes.get(server.name)
+        once = want is not None and want.back is not None and want.ask == server.ask and not server.proven
+        self._record(lifecycle.failed(server, now=time.time(), detail=detail, hint=hint, policy=self._policy, once=once))
 
     # -- what all of them need --
 
     def _record(self, server: Server) -> None:
         with self._lock:
-            self._servers[server.name] = server
+            self._servers[server.key] = server
         store.see(self.world.home, server)
         self.publish()
 
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._servers.pop(key, None)
+        store.forget(self.world.home, key)
+
     def publish(self) -> None:
         """Tell the gateway where everything is."""
-        with self._lock:
-            servers = dict(self._servers)
-        self._gate.publish(tuple(self._wishes.values()), servers, {name: self._key(name) for name in servers})
+        servers = self._everyone()
+        self._gate.publish(tuple(self._wishes.values()), servers, {server.name: self._key(server.name) for server in servers})
 
     def _key(self, name: str) -> str:
         """What the engine of this model asks for."""
@@ -485,7 +552,7 @@ class Supervisor:
 class Gate(Protocol):
     """The gateway, as the supervisor knows it."""
 
-    def publish(self, wanted: Sequence[Wanted], servers: Mapping[str, Server], engine_keys: Mapping[str, str]) -> None:
+    def publish(self, wanted: Sequence[Wanted], servers: Sequence[Server], engine_keys: Mapping[str, str]) -> None:
         """Route by these from now on."""
 
     def use(self, server: Server, key: str) -> Use:
@@ -495,7 +562,7 @@ class Gate(Protocol):
 class NoGate:
     """For a supervisor that nobody can ask anything."""
 
-    def publish(self, wanted: Sequence[Wanted], servers: Mapping[str, Server], engine_keys: Mapping[str, str]) -> None: ...
+    def publish(self, wanted: Sequence[Wanted], servers: Sequence[Server], engine_keys: Mapping[str, str]) -> None: ...
 
     def use(self, server: Server, key: str) -> Use:  # noqa: ARG002 - the protocol's
         return Use()
@@ -530,7 +597,7 @@ class _Watched:
     fault: str = ""
 
 
-def _unstarted(want: Wanted, logs: Path) -> Server:
+def _unstarted(want: Wanted, seat: Seat, logs: Path) -> Server:
     """The record of what was never started for this wish."""
     planned = want.planned
     return Server(
@@ -540,7 +607,8 @@ def _unstarted(want: Wanted, logs: Path) -> Server:
         state="waiting",
         context=planned.context or 0,
         base_url="",
-        log=logs / f"{want.name}.log",
+        log=logs / f"{seat.key}.log",
         since=time.time(),
         ask=want.ask,
+        seat=seat.key.removeprefix(want.name),
     )

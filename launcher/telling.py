@@ -36,7 +36,7 @@ def names(world: World) -> tuple[str, ...]:
 
 def told(world: World, name: str) -> Told:
     """A configuration by its name; raises LauncherError if there is none, or if what is kept of it is damaged."""
-    server = next((each for each in store.look(world.home)[0] if each.name == name), None)
+    server = store.find(world.home, name)
     if server is not None:
         kept = configurations.load(world.home, name)
         alive = server.handle is not None and world.runner.alive(server.handle)

@@ -44,6 +44,11 @@ def parser() -> "_Parser":
     _add_up(_verb(verbs, "up", "serve a model, prove it and tell the agents about it"))
     down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
     down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
+    _add_swap(_verb(verbs, "swap", "serve by another engine, version or model, behind the same address, key and name"))
+    alias = _verb(verbs, "alias", "other names of models, which agents may ask for")
+    alias.add_argument("alias", nargs="?", type=_alias, metavar="NAME", help="the other name (default: list them)")
+    alias.add_argument("model", nargs="?", metavar="MODEL", help="the model that it stands for")
+    alias.add_argument("--remove", action="store_true", help="it stands for nothing any more")
     ps = _verb(verbs, "ps", "what was started here, and how it is")
     ps.add_argument(
         "--watch", nargs="?", type=_seconds, const=1.0, metavar="SECONDS", help="look again until ^C (every second)"
@@ -226,6 +231,25 @@ def _add_log(explain: argparse.ArgumentParser) -> None:
         "log", nargs="?", metavar="FILE|NAME", help="a log of any vLLM or SGLang, - for stdin, or a model that was started here"
     )
     explain.add_argument("--engine", type=_engine, metavar="NAME", help="who wrote it (default: guessed from its lines)")
+
+
+def _add_swap(swap: argparse.ArgumentParser) -> None:
+    swap.description = (
+        "While it is got ready, what serves goes on. Both at once where they fit, else requests wait; if the new one does not "
+        "prove itself, the old one comes back."
+    )
+    swap.add_argument("what", metavar="WHAT", help="vllm, sglang, one of them with a version (vllm@0.32.0), or a model")
+    swap.add_argument(
+        "--for", dest="alias", type=_alias, metavar="NAME", help="the model or alias whose place it takes (default: what runs)"
+    )
+    swap.add_argument("--context", type=_number(1, 10**9), metavar="TOKENS", help="tokens of context (default: as many as now)")
+    swap.add_argument("--variant", metavar="NAME", help="one of the profile's variants (default: the same weights)")
+
+
+def _alias(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: letters, digits, and ._:/- between them")
+    return text
 
 
 def _add_keys_verbs(keys: argparse.ArgumentParser) -> None:

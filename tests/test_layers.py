@@ -19,7 +19,7 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "lifecycle", "carrying", "routing", "unit",
+        "lifecycle", "swap", "carrying", "routing", "unit",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
@@ -50,7 +50,8 @@ LAYERS = (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
-        "models_rm", "enable", "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
+        "models_rm", "swap", "alias", "enable",
+        "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
 )  # fmt: skip

@@ -73,7 +73,7 @@ def _known(started: tuple[str, ...], name: str | None) -> tuple[str, ...]:
 
 
 def _interrupt(world: World, holder: Holder) -> None:
-    if holder.command.startswith("launcher up"):
+    if holder.command.startswith(("launcher up", "launcher swap")):
         world.progress.say(f"`{holder.command}` (pid {holder.pid}) is at work: it is interrupted and stops what it started")
         with suppress(ProcessLookupError):
             os.kill(holder.pid, signal.SIGINT)

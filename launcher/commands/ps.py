@@ -18,6 +18,7 @@ _COLOURS = {
     "waiting": "yellow",
     "ending": "yellow",
     "idle": "cyan",
+    "held": "cyan",
     "failed": "red",
     "stopped": "dim",
 }
@@ -50,6 +51,8 @@ class Row:
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
         if self.state == "idle":
             return "unloaded; the next request starts it"
+        if self.state == "held":
+            return "another one comes in its place; it is back if that fails"
         if self.state == "ready":
             times = "once" if server.restarts == 1 else f"{server.restarts} times"
             return "; ".join(
@@ -114,7 +117,7 @@ class PsResult:
                 duration,
                 row.words,
             )
-        if not any(row.state in {"ready", "starting", "waiting", "idle"} for row in self.rows):
+        if not any(row.state in {"ready", "starting", "waiting", "idle", "held"} for row in self.rows):
             return table
         return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address))
 

@@ -26,7 +26,7 @@ from launcher.plan import Plan
 from launcher.probe import Proof
 from launcher.runners import spares
 from launcher.server import Server, ServerSpec, Wanted, serves, state_now
-from launcher.serving import plan_now, running_now
+from launcher.serving import as_planned, plan_now, running_now
 from launcher.stopwatch import Stopwatch
 from launcher.tool_call import ToolProof
 from launcher.wiring import apply
@@ -135,7 +135,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
     want = Wanted(
         spec=replace(spec, pinned=ready.pinned),
         ask=str(uuid.uuid4()),
-        planned=_planned(spec, plan),
+        planned=as_planned(spec, plan),
         prepared=ready,
         env=inheritable(world.env),
         spare=request.spare,
@@ -189,6 +189,7 @@ def _wished(world: World, want: Wanted, port: int) -> Iterator[None]:
     port_before = store.port(world.home)
     try:
         store.keep_port(world.home, port)
+        _forget_alias(world, want.name)
         store.want(world.home, want)
         yield
     except BaseException as fault:
@@ -208,9 +209,16 @@ def _wished(world: World, want: Wanted, port: int) -> Iterator[None]:
         raise
 
 
+def _forget_alias(world: World, name: str) -> None:
+    """A name that a swap gave to another model is this one's again."""
+    kept = {alias: model for alias, model in store.aliases(world.home).items() if alias != name}
+    if kept != store.aliases(world.home):
+        store.keep_aliases(world.home, kept)
+
+
 def _want_anew(world: World, want: Wanted) -> None:
     """A new wish: what ran was ended for another one, and what had been given up gets another chance."""
-    store.want(world.home, replace(want, ask=str(uuid.uuid4())))
+    store.want(world.home, replace(want, ask=str(uuid.uuid4()), back=None))
 
 
 def _is_ready(world: World, name: str) -> bool:
@@ -228,19 +236,6 @@ def _brought_back(world: World, fault: LauncherError, names: AbstractSet[str]) -
         except LauncherError as again:
             return LauncherError(f"{fault.message}; and {other.name} did not come back: {again.message}", hint=fault.hint)
     return LauncherError(f"{fault.message}; {', '.join(served)} serves again", hint=fault.hint)
-
-
-def _planned(spec: ServerSpec, plan: Plan) -> ServerSpec:
-    """The wish in the words of its plan, so that a restart on another day is no other one."""
-    return replace(
-        spec,
-        engine=plan.engine,
-        variant=plan.variant.name,
-        context=plan.context,
-        gpus=tuple(gpu.index for gpu in plan.gpus),
-        tensor=plan.tensor,
-        pipeline=plan.pipeline,
-    )
 
 
 def _told(

@@ -122,14 +122,13 @@ class Pages:
 
 def models(table: Table) -> dict[str, object]:
     """All that can be served, in OpenAI's form, with the state and the context as engines tell it; aliases come last."""
-    names = [(name, route) for name, route in table.routes.items()]
-    names += [(alias, route) for alias, name in table.aliases.items() if (route := table.routes.get(name))]
-    return {"object": "list", "data": [_model(name, route) for name, route in names]}
+    names = dict.fromkeys([*table.routes, *table.aliases])
+    return {"object": "list", "data": [_model(name, route) for name in names if (route := table.route(name)) is not None]}
 
 
 def model_info(table: Table) -> dict[str, object]:
     """The same as LiteLLM's proxy tells it, for clients that ask one (litellm/proxy/proxy_server.py: model_info_v1)."""
-    names = [*table.routes, *table.aliases]
+    names = dict.fromkeys([*table.routes, *table.aliases])
     return {"data": [_litellm(name, route) for name in names if (route := table.route(name)) is not None]}
 
 

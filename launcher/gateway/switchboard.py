@@ -135,7 +135,7 @@ class Switchboard:
         return Usage(
             in_flight={backend: pool.in_flight for backend, pool in list(self.pools.items())},
             routes={
-                name: RouteUse(waiting=len(served.turns), asked=served.asked, succeeded=served.succeeded)
+                name: RouteUse(len(served.turns), served.asked, served.succeeded, served.tally.failed)
                 for name, served in list(self.served.items())
             },
             connections=self.connections,

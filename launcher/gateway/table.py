@@ -92,12 +92,13 @@ class Table:
 class RouteUse:
     """What was asked of a model: how many wait, and when one last came and last succeeded.
 
-    Times are `time.monotonic`'s; 0.0 is never.
+    Times are `time.monotonic`'s; 0.0 is never. `failed` ended with a server's error or were cut off by their engine.
     """
 
     waiting: int = 0
     asked: float = 0.0
     succeeded: float = 0.0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ _ASKED = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
 _ANSWERED = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
 
 
+_SERVERS_ERROR = 500
+
+
 class Spread:
     """A histogram: how often each bucket was met, and the sum."""
 
@@ -41,6 +44,11 @@ class Tally:
     first: Spread = field(default_factory=lambda: Spread(FIRST))
     between: Spread = field(default_factory=lambda: Spread(BETWEEN))
     whole: Spread = field(default_factory=lambda: Spread(WHOLE))
+
+    @property
+    def failed(self) -> int:
+        """Answers with a server's error."""
+        return sum(count for status, count in list(self.statuses.items()) if status >= _SERVERS_ERROR)
 
 
 def tokens(piece: bytes) -> tuple[int, int] | None:

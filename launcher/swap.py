@@ -1,0 +1,141 @@
+"""What becomes of each server where one is to take another one's place. Decisions only.
+
+A wish with a `back` is a swap: what serves by `back` goes on until the new server is proven, or makes room for it and is held;
+if the new one fails before it was proven, what was before comes back. Nothing of this is kept anywhere but in the wish and the
+records, so that whoever goes on after a kill decides the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.server import Server, Wanted
+
+# A model has two seats: while one server serves, another may come.
+SEATS = ("", "@2")
+
+Outcome = Literal["coming", "there", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of a server, by its key, and the wish that it is kept by; None for one that is to go.
+
+    `rests`: another one comes in its place, so it stays held if it is; `leaves`: another one has come, so it finishes its
+    requests and goes; `once`: its first failure decides the swap.
+    """
+
+    key: str
+    want: Wanted | None
+    rests: bool = False
+    leaves: bool = False
+    once: bool = False
+
+
+def of(want: Wanted, servers: Iterable[Server]) -> Server | None:
+    """The server that was started for this wish."""
+    return next((server for server in servers if (server.name, server.ask) == (want.name, want.ask)), None)
+
+
+def outcome(want: Wanted, servers: Iterable[Server]) -> Outcome:
+    """How a swap stands; a wish that is none is there."""
+    if want.back is None:
+        return "there"
+    server = of(want, servers)
+    if server and server.proven:
+        return "there"
+    return "failed" if server and server.state == "failed" else "coming"
+
+
+def seats(wishes: Mapping[str, Wanted], servers: Mapping[str, Server]) -> tuple[Seat, ...]:
+    """Each server's seat, and one for each that is to be started; `servers` by key, `wishes` by name."""
+    everyone = tuple(servers.values())
+    told: dict[str, Seat] = {}
+    resting = {_id(want.back) for want in wishes.values() if want.back and outcome(want, everyone) == "coming"}
+    for want in wishes.values():
+        if is_displaced(want, wishes, everyone):
+            continue
+        for each in _kept(want, everyone):
+            if key := _key(each, want, servers, told):
+                told[key] = Seat(key, each, rests=_id(each) in resting, once=_is_tried(each, everyone))
+    gone = {_id(want.back) for want in wishes.values() if want.back and outcome(want, everyone) == "there"}
+    for key, server in servers.items():
+        told.setdefault(key, Seat(key, None, leaves=(server.name, server.ask) in gone))
+    return tuple(told.values())
+
+
+def serving(want: Wanted | None, servers: Iterable[Server]) -> tuple[Server | None, Wanted | None]:
+    """Of one model's servers the one that requests are for, and the wish that it is kept by."""
+    there = sorted(servers, key=lambda server: (server.handle is None, -server.since))
+    newest = there[0] if there else None
+    if want is None:
+        return newest, None
+    if want.back and want.back.name == want.name and outcome(want, there) != "there":
+        return of(want.back, there) or newest, want.back
+    return of(want, there) or newest, want
+
+
+def is_displaced(want: Wanted, wishes: Mapping[str, Wanted], servers: Iterable[Server]) -> bool:
+    """Whether another model has taken this one's place."""
+    everyone = tuple(servers)
+    others = (each for each in wishes.values() if each.back and each.name != want.name)
+    return any(_id(each.back) == _id(want) and outcome(each, everyone) == "there" for each in others)
+
+
+def aliases(wishes: Mapping[str, Wanted], servers: Iterable[Server], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Other names of models: those that were chosen, and of each that another has displaced its own; none leads to another."""
+    everyone = tuple(servers)
+    swapped = {
+        want.back.name: want.name
+        for want in wishes.values()
+        if want.back and want.back.name in wishes and is_displaced(wishes[want.back.name], wishes, everyone)
+    }
+    return {alias: swapped.get(name, name) for alias, name in {**chosen, **swapped}.items()}
+
+
+def forgotten(seats: Iterable[Seat], servers: Mapping[str, Server], wishes: Mapping[str, Wanted]) -> tuple[str, ...]:
+    """The keys of records that tell nothing any more: a model keeps one, and what a swap still has to tell."""
+    wanted = {seat.key for seat in seats if seat.want}
+    gone = []
+    for name in {server.name for server in servers.values()}:
+        there = {key: server for key, server in servers.items() if server.name == name}
+        want = wishes.get(name)
+        tried = of(want, there.values()) if want else None
+        idle = [key for key, s in there.items() if s.handle is None and key not in wanted and s is not tried]
+        if len(idle) == len(there):
+            idle.remove(max(idle, key=lambda key: there[key].since))
+        gone += [key for key in idle if there[key].state in {"stopped", "failed"}]
+    return tuple(gone)
+
+
+def _kept(want: Wanted, servers: Iterable[Server]) -> tuple[Wanted, ...]:
+    """The wishes that servers of this model are kept by."""
+    if want.back is None or want.back.name != want.name:
+        return () if want.back and outcome(want, servers) == "failed" else (want,)
+    by_outcome: dict[Outcome, tuple[Wanted, ...]] = {"coming": (want.back, want), "there": (want,), "failed": (want.back,)}
+    return by_outcome[outcome(want, servers)]
+
+
+def _is_tried(want: Wanted, servers: Iterable[Server]) -> bool:
+    return want.back is not None and outcome(want, servers) == "coming"
+
+
+def _key(each: Wanted, want: Wanted, servers: Mapping[str, Server], taken: Iterable[str]) -> str | None:
+    """Where the server of this wish is or is to be; None while both seats are taken."""
+    if server := of(each, servers.values()):
+        return server.key
+    of_model = [f"{want.name}{seat}" for seat in SEATS]
+    there = [key for key in of_model if key in servers]
+    if want.back is None or want.back.name != want.name:
+        # It takes the seat of what it replaces, once that has ended.
+        return min(there, key=lambda key: servers[key].handle is None, default=of_model[0])
+    free = (key for key in of_model if key not in taken and (key not in servers or servers[key].handle is None))
+    return next((key for key in free if not _is_needed(servers.get(key), want)), None)
+
+
+def _is_needed(server: Server | None, want: Wanted) -> bool:
+    return server is not None and want.back is not None and server.ask == want.back.ask
+
+
+def _id(want: Wanted | None) -> tuple[str, str]:
+    return (want.name, want.ask) if want else ("", "")
