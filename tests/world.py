@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from launcher import catalogue, model_facts
+from launcher import catalogue, model_facts, store
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm
 from launcher.engines.base import Budget, Fault, Site
-from launcher.gpu import GIB, Gpu, Inventory
+from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.home import Home
 from launcher.hosting import Host
 from launcher.layers import Stage
@@ -25,6 +25,7 @@ from launcher.prepared import Prepared
 from launcher.progress import Progress
 from launcher.quantisation import Quantisation
 from launcher.runners import local
+from launcher.server import Server
 from launcher.starts import Measured
 from launcher.world import World
 from tests import stub_engine
@@ -223,6 +224,24 @@ def attend(world: World) -> None:
     thread = threading.Thread(target=host.run, args=(lambda: False,), daemon=True)
     _SUPERVISORS[world.home.root] = (host, thread)
     thread.start()
+
+
+def running(world: World) -> list[Server]:
+    """The servers that have processes."""
+    return [server for server in store.look(world.home)[0] if server.handle and local.processes(server.handle)]
+
+
+def roomy(root: Path, *, engine: StubEngine | None = None) -> World:
+    """A world with room for one of its two models: 16 GiB, of which each server takes nearly all."""
+    made = little_world(root, models=("tiny", "other"), engine=engine)
+    gpu = machine(1, 24.0).gpus[0]
+
+    def inventory() -> Inventory:
+        pids = [pid for server in running(made) if server.handle for pid in local.processes(server.handle)]
+        held = tuple(GpuProcess(pid, "engine", int(23.9 * GIB) // len(pids)) for pid in pids)
+        return replace(machine(ram=16), gpus=(replace(gpu, free=gpu.total - sum(each.used for each in held), processes=held),))
+
+    return replace(made, inventory=inventory)
 
 
 def with_engine(world: World, engine: StubEngine) -> World:

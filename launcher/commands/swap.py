@@ -288,7 +288,8 @@ def _plan(world: World, specs: tuple[ServerSpec, ...], served: Server | None) ->
             beside = plan_now(world, spec)
         except LauncherError:
             return spec, alone
-        return spec, beside if beside.context >= enough else alone
+        # The processor is no place beside a GPU.
+        return spec, beside if beside.context >= enough and bool(beside.gpus) == bool(alone.gpus) else alone
     raise fault or LauncherError("there is nothing to plan")
 
 

@@ -23,7 +23,7 @@ from launcher.plan import Plan
 from launcher.prepared import Prepared
 from launcher.progress import Progress
 from launcher.runners import local
-from launcher.server import Server, ServerSpec
+from launcher.server import ServerSpec
 from launcher.wiring import apply
 from launcher.wiring.registry import TARGETS
 from launcher.world import World
@@ -31,7 +31,7 @@ from tests.machines_for_tests import machine
 from tests.models_for_tests import tiny_folder
 from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER, KV_TOKENS
-from tests.world import POLICY, StubEngine, Told, ended, little_world, with_engine
+from tests.world import POLICY, StubEngine, Told, ended, little_world, roomy, running, with_engine
 
 
 @pytest.fixture
@@ -184,24 +184,6 @@ def test_another_model_runs_beside_the_one_that_runs_where_both_fit(world: World
         assert chat.run(chat.endpoint(world, name), "What is the capital of France?").answer == ANSWER
     assert down.run(world, "tiny").stopped == ("tiny",)
     assert {row.server.name: row.state for row in ps.run(world).rows} == {"other": "ready", "tiny": "stopped"}
-
-
-def running(world: World) -> list[Server]:
-    """The servers that have processes."""
-    return [server for server in store.look(world.home)[0] if server.handle and local.processes(server.handle)]
-
-
-def roomy(root: Path, *, engine: StubEngine | None = None) -> World:
-    """A world with room for one of its two models: 16 GiB, of which each server takes nearly all."""
-    made = little_world(root, models=("tiny", "other"), engine=engine)
-    gpu = machine(1, 24.0).gpus[0]
-
-    def inventory() -> Inventory:
-        pids = [pid for server in running(made) if server.handle for pid in local.processes(server.handle)]
-        held = tuple(GpuProcess(pid, "engine", int(23.9 * GIB) // len(pids)) for pid in pids)
-        return replace(machine(ram=16), gpus=(replace(gpu, free=gpu.total - sum(each.used for each in held), processes=held),))
-
-    return replace(made, inventory=inventory)
 
 
 def test_where_there_is_no_room_the_one_that_is_needed_least_makes_it_and_comes_back_when_it_is_asked_for(
