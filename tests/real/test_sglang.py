@@ -1,9 +1,10 @@
 """SGLang for real on a machine without a GPU, beside vLLM: from `up` to an answer, to `down`, and up again."""
 
 import subprocess
+import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import openai
 import pytest
@@ -110,13 +111,59 @@ def test_a_second_up_makes_nothing_again(machine: Machine) -> None:
     assert weights.stat().st_mtime_ns == made
 
 
-def test_the_other_engine_takes_its_place_with_the_same_weights(machine: Machine, up: dict[str, Any]) -> None:
+def test_the_engines_swap_while_a_client_asks_and_no_answer_is_missed(machine: Machine, up: dict[str, Any]) -> None:
     weights = machine.home / "weights" / "smollm2-135m-fp16" / "model.safetensors"
     made = weights.stat().st_mtime_ns
-    other = machine.json("up", "--engine", "vllm", "--no-wire")
-    assert (other["engine"], other["base_url"]) == ("vllm", up["base_url"])
-    assert "Paris" in other["proof"]["text"]
+    with Asking(up) as asking:
+        there = machine.json("swap", "vllm")
+        back = machine.json("swap", "sglang")
+    assert asking.faults == []
+    assert len(asking.answers) >= 4
+    assert all("Paris" in answer for answer in asking.answers)
+    assert [(told["from"]["engine"], told["to"]["engine"]) for told in (there, back)] == [
+        ("sglang", "vllm"),
+        ("vllm", "sglang"),
+    ]
+    assert [(told["failed"], told["rolled_back"], told["to"]["context"]) for told in (there, back)] == [(0, False, 8192)] * 2
     assert weights.stat().st_mtime_ns == made
-    there = {path.name for path in (machine.home / "environments").iterdir() if path.is_dir()}
-    assert {"sglang-0.5.23-cpu", "vllm-0.32.0-cpu"} <= there
-    machine.run("down")
+    there_are = {path.name for path in (machine.home / "environments").iterdir() if path.is_dir()}
+    assert there_are == {"sglang-0.5.23-cpu", "vllm-0.32.0-cpu"}
+    assert [(row["engine"], row["state"]) for row in machine.json("ps") if row["name"] == up["model"]] == [("sglang", "ready")]
+
+
+class Asking:
+    """A client that asks without pause while the block runs, plainly and with a stream by turns; it never tries again."""
+
+    def __init__(self, up: dict[str, Any]) -> None:
+        key = Path(up["key_file"]).read_text().strip()
+        self._client = openai.OpenAI(base_url=up["base_url"], api_key=key, max_retries=0, timeout=300)
+        self._model = up["model"]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self.answers: list[str] = []
+        self.faults: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.answers.append(self._plain() if len(self.answers) % 2 else self._streamed())
+            except openai.OpenAIError as fault:
+                self.faults.append(repr(fault))
+
+    def _plain(self) -> str:
+        answer = self._client.chat.completions.create(model=self._model, messages=QUESTION, temperature=0, max_tokens=24)
+        return answer.choices[0].message.content or ""
+
+    def _streamed(self) -> str:
+        pieces = self._client.chat.completions.create(
+            model=self._model, messages=QUESTION, temperature=0, max_tokens=24, stream=True
+        )
+        return "".join(choice.delta.content or "" for piece in pieces for choice in piece.choices)
