@@ -85,11 +85,15 @@ def run(world: World, request: UpRequest) -> UpResult:
         world.progress.update(f"for `{holder.command}` (pid {holder.pid}), which is at work")
 
     with lock.acquire(world.home.lock, words, waiting=wait, timeout=None):
+        port_before = store.port(world.home)
         try:
             return _up(world, request)
         except BaseException:
-            if not store.wishes(world.home)[0] and not any(server.handle for server in store.look(world.home)[0]):
+            nothing = not store.wishes(world.home)[0]
+            if nothing and not any(server.handle for server in store.look(world.home)[0]):
                 spares.end(world.home)
+            if nothing and port_before is None:
+                store.forget_port(world.home)
             raise
 
 
@@ -128,6 +132,9 @@ def _up(world: World, request: UpRequest) -> UpResult:
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
     early.join()
+    if store.port(world.home) is None:
+        # The gateway takes it at once: before environment and weights are there, somebody else might.
+        store.keep_port(world.home, port)
     for server in running:
         if told := _still_good(world, asked, server, expected):
             return _told(world, request, plan, server, told, watch, replaced="", already=True)

@@ -292,7 +292,29 @@ def test_a_port_that_a_stranger_holds_is_named_before_anything_starts(world: Wor
     assert ps.run(world).rows == ()
 
 
+def test_nobody_else_gets_the_port_while_environment_and_weights_come(world: World, port: int) -> None:
+    def prepare(plan: Plan, progress: Progress) -> Prepared:
+        awaited(lambda: store.listening(world.home) == (port, ""))
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind((ports.LOOPBACK, port))
+        return world.prepare(plan, progress)
+
+    up.run(replace(world, prepare=prepare), request(port=port))
+
+
+def test_an_up_that_comes_to_nothing_keeps_no_port(world: World, port: int) -> None:
+    def prepare(_: Plan, __: Progress) -> Prepared:
+        raise LauncherError("no network")
+
+    with pytest.raises(LauncherError, match="no network"):
+        up.run(replace(world, prepare=prepare), request(port=port))
+    ended(world)
+    assert (store.port(world.home), ports.holder(port)) == (None, None)
+
+
 def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(world: World, port: int) -> None:
+    # One that was chosen before: another one is not taken before the new model is there.
+    up.run(world, request(port=port + 1))
     with socket.socket() as stranger:
 
         def prepare(plan: Plan, progress: Progress) -> Prepared:
@@ -304,7 +326,7 @@ def test_a_stranger_who_takes_the_port_meanwhile_is_not_asked_for_our_proof(worl
 
         with pytest.raises(LauncherError, match=rf"port {port} is in use by .*\(pid {os.getpid()}\)"):
             up.run(replace(world, prepare=prepare), request(port=port))
-    assert [(row.state, row.pid) for row in ps.run(world).rows] == [("stopped", None)]
+    assert store.port(world.home) == port + 1
 
 
 def test_the_port_is_chosen_once_and_kept(world: World, port: int) -> None:
