@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 # 2: a wish tells where its weights and environment are, a server how often it failed and where its start is.
-# 3: a wish tells what it takes the place of, a server which of its model's two it is.
+# 3: a wish tells what it takes the place of, a server which of its model's two it is; and both how it sleeps.
 VERSION = 3
 
 
@@ -57,11 +57,11 @@ def _seen_2(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wanted_3(content: dict[str, Any]) -> dict[str, Any]:
-    return {**content, "back": None}
+    return {**content, "back": None, "turn": ""}
 
 
 def _seen_3(content: dict[str, Any]) -> dict[str, Any]:
-    return {**content, "seat": "", "proven": bool(content["answer"]), "swapped": None}
+    return {**content, "seat": "", "proven": bool(content["answer"]), "swapped": None, "turned": "", "slept": 0}
 
 
 def _spec_2(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,22 @@ def _swap(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _sleep(typed: argparse.Namespace) -> int:
+    from launcher.commands import sleep
+
+    with _world() as world:
+        result = sleep.sleep(world, typed.name, level=typed.level)
+    return _show(result, as_json=typed.json)
+
+
+def _wake(typed: argparse.Namespace) -> int:
+    from launcher.commands import sleep
+
+    with _world() as world:
+        result = sleep.wake(world, typed.name)
+    return _show(result, as_json=typed.json)
+
+
 def _alias(typed: argparse.Namespace) -> int:
     from launcher.commands import alias
 
@@ -569,6 +585,8 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "up": _up,
         "down": _down,
         "swap": _swap,
+        "sleep": _sleep,
+        "wake": _wake,
         "alias": _alias,
         "ps": _ps,
         "serve": _serve,

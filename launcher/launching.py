@@ -133,7 +133,8 @@ def end(world: World, server: Server, *, grace: float = GRACE) -> str:
     if server.handle is None:
         return ""
     pids = world.runner.processes(server.handle)
-    expected = _free_without(world, server, pids) if pids and server.gpus else {}
+    # One that sleeps has given it back before.
+    expected = _free_without(world, server, pids) if pids and server.gpus and not server.slept else {}
     world.runner.stop(server.handle, grace=grace)
     # The runner takes down what its processes had mapped when it came; of one that was dead by then, only the record tells.
     for path in processes.left_behind(frozenset(server.shared), uid=os.geteuid()):

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from launcher.server import Server, Wanted
+from launcher.server import Server, State, Wanted
 
 # `start` it, `prove` it for the first time, `probe` it again, `recover` from its failure, `end` what is not wanted.
 # `unload` what is wanted only when somebody asks for it; one that has been replaced may `leave` once its requests are done.
-Action = Literal["start", "prove", "probe", "recover", "unload", "leave", "end", "nothing"]
+# What is put to `sleep` gives its GPUs' memory back, until it is told to `wake`.
+Action = Literal["start", "prove", "probe", "recover", "unload", "leave", "sleep", "wake", "end", "nothing"]
 
 # The everyday reason for a probe, which nobody has to read of.
 IDLE = "it finished nothing for a while"
@@ -48,7 +49,7 @@ class Sight:
     `alive`: its first process runs. `missing`: another process that was there when it was proven is gone. `healthy`: it says so
     itself. `fault` is what its last probe found wrong. `worked` is when it last generated something; `busy`: it has requests to
     answer now. `clear`: nothing else is being started or ended on this machine. `asked`: a request waits for it; `used` is
-    when one last came; `room_for` is who shall have its memory. `rests` and `leaves` as in swap.Seat.
+    when one last came; `room_for` is who shall have its memory. `rests`, `leaves` and `wakes` as in swap.Seat.
     """
 
     now: float
@@ -65,6 +66,7 @@ class Sight:
     room_for: str = ""
     rests: bool = False
     leaves: bool = False
+    wakes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +86,26 @@ class Use:
 def step(server: Server | None, want: Wanted | None, sight: Sight, policy: Policy) -> tuple[Action, str]:
     """The one thing to do now, and why."""
     if want is None:
-        if server and sight.leaves and server.handle and server.state in {"ready", "ending"} and not server.detail:
-            return "leave", "another one serves in its place"
-        return ("end", "nobody wants it") if server and _is_anything(server) else ("nothing", "")
+        return _unwanted(server, sight) if server else ("nothing", "")
     if server is None or server.handle is None:
         return _started(sight) if _is_due(server, want, sight) else ("nothing", "")
+    if server.ask != want.ask and sight.wakes and sight.alive:
+        return _started(sight)
     if server.ask != want.ask:
         return "end", "it is started anew"
     if server.handle.pid == 0:
         # Whoever announced it was killed before it could say what it started.
         return "end", "its start was cut off"
     return _running(server, want, sight, policy)
+
+
+def _unwanted(server: Server, sight: Sight) -> tuple[Action, str]:
+    if sight.leaves and server.handle and server.state in {"ready", "ending"} and not server.detail:
+        return "leave", "another one serves in its place"
+    if sight.leaves and server.handle and server.state == "held" and sight.alive:
+        # Asleep: back in seconds, should it be asked to take its place again.
+        return "nothing", ""
+    return ("end", "nobody wants it") if _is_anything(server) else ("nothing", "")
 
 
 def _is_anything(server: Server) -> bool:
@@ -117,6 +128,8 @@ def _started(sight: Sight) -> tuple[Action, str]:
 
 
 def _running(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tuple[Action, str]:
+    if server.state in {"asleep", "held"}:
+        return _sleeping(server, want, sight)
     if server.state not in {"starting", "ready"}:
         return ("recover", server.detail) if sight.now >= server.again else ("nothing", "")
     if not sight.alive:
@@ -124,6 +137,18 @@ def _running(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tupl
     if sight.fault:
         return "recover", sight.fault
     return _coming(sight, policy) if server.state == "starting" else _working(server, want, sight, policy)
+
+
+def _sleeping(server: Server, want: Wanted, sight: Sight) -> tuple[Action, str]:
+    if not sight.alive:
+        return "unload", "it ended in its sleep"
+    called = not sight.rests if server.state == "held" else sight.asked or _is_told(server, want, "wake")
+    return ("wake", "it is wanted") if called and sight.clear and sight.now >= server.again else ("nothing", "")
+
+
+def _is_told(server: Server, want: Wanted, what: str) -> bool:
+    """Whether a person told it so since it last did what it was told."""
+    return want.turn.startswith(what) and want.turn != server.turned
 
 
 def _coming(sight: Sight, policy: Policy) -> tuple[Action, str]:
@@ -139,6 +164,8 @@ def _working(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tupl
         return "unload", f"{sight.room_for} takes its place"
     if want.idle_stop is not None and not sight.busy and sight.now - max(server.since, sight.used) > want.idle_stop:
         return "unload", f"nobody asked for {want.idle_stop / 60:g} minutes"
+    if _is_told(server, want, "sleep"):
+        return "sleep", "it was told to"
     if sight.missing:
         return "probe", "one of its processes is gone"
     if not sight.healthy:
@@ -186,6 +213,11 @@ def held(server: Server) -> Server:
     return replace(
         server, state="held", handle=None, members=(), phase="", share=None, left=None, detail="", hint="", again=0.0
     )
+
+
+def asleep(server: Server, *, now: float, level: int, state: State) -> Server:
+    """Its record when it has given its GPUs' memory back."""
+    return replace(server, state=state, slept=level, phase="", share=None, left=None, detail="", hint="", again=0.0, since=now)
 
 
 def unloaded(server: Server, *, now: float) -> Server:

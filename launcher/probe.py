@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from launcher import tool_call
 from launcher.endpoint import Endpoint
+from launcher.engines.base import Call
 from launcher.errors import LauncherError
 from launcher.llm import LARGEST_OUTPUT
 from launcher.tool_call import Refusal, Request, ToolProof, Turn, joined
@@ -63,6 +64,14 @@ def prove(endpoint: Endpoint, *, timeout: float = PATIENCE, tokens: int = ANSWER
     if not text:
         raise LauncherError("the server answered a question with no words", hint="its log may tell why")
     return Proof(text=text, seconds=time.monotonic() - begun)
+
+
+def tell(base_url: str, api_key: str, call: Call, *, timeout: float = PATIENCE) -> None:
+    """Tell the engine itself to do something; raises LauncherError unless it says that it has."""
+    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+    with _connection(base_url, timeout) as connection, _told_plainly(connection):
+        connection.request("POST", call.path, None if call.body is None else json.dumps(call.body), headers)
+        _checked(connection.getresponse(), call.path)
 
 
 def tools(endpoint: Endpoint, *, timeout: float = PATIENCE) -> ToolProof:

@@ -16,6 +16,7 @@ _STATES: Mapping[ServerState, State] = {
     "ending": "starting",
     "idle": "stopped",
     "held": "held",
+    "asleep": "asleep",
     "failed": "failed",
     "stopped": "starting",
 }

@@ -10,8 +10,8 @@ from launcher.runners.base import Handle
 
 # A server that waits is to be started: a moment after it failed, or when there is room for it.
 # An idle one was unloaded, and is started again for the first request. A held one has made room for another that is to take its
-# place, and comes back if that fails.
-State = Literal["waiting", "starting", "ready", "ending", "idle", "held", "failed", "stopped"]
+# place, and comes back if that fails: it has ended, or it sleeps. One that is asleep wakes for the first request.
+State = Literal["waiting", "starting", "ready", "ending", "idle", "held", "asleep", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Wanted:
     `ask` is another one each time that a person wants it started anew. `env` is the environment that the engine gets, so that a
     restart on another day is the same start. `spare`: a warm spare is kept for the next one.
     After `idle_stop` seconds without a request it is unloaded until the next one; with `keep` it never makes room for another.
-    It is to take the place of what serves by `back`, which comes back if it fails before it is proven.
+    It is to take the place of what serves by `back`, which comes back if it fails before it is proven. `turn` is what a person
+    told it last: `sleep LEVEL ID` or `wake ID`, each done once.
     """
 
     spec: ServerSpec
@@ -60,6 +61,7 @@ class Wanted:
     idle_stop: float | None = None
     keep: bool = False
     back: "Wanted | None" = None
+    turn: str = ""
 
     @property
     def name(self) -> str:
@@ -90,6 +92,7 @@ class Server:
     proven: pid and start time; `shared` the inodes of their shared memory. `answer` and `seconds` are its proof, `shrunk` the
     context that it was given in place of the planned one, `notes` what is to be told. `seat` tells it from another server of
     the same model. Once it was `proven` for its wish, it is no new one that may yet fail to take another's place.
+    `turned` is the last turn that it took, `slept` the level at which it sleeps.
     """
 
     spec: ServerSpec
@@ -125,6 +128,8 @@ class Server:
     seat: str = ""
     proven: bool = False
     swapped: Swapped | None = None
+    turned: str = ""
+    slept: int = 0
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ def plan_now(world: World, spec: ServerSpec, without: Sequence[Server] = ()) -> 
         pids = [pid for handle in handles for pid in world.runner.processes(handle)]
         claims: dict[int, int] = {}
         for server in without:
-            claims |= {index: claims.get(index, 0) + server.claim for index in server.gpus}
+            claims |= {index: claims.get(index, 0) + server.claim for index in server.gpus if not server.slept}
         inventory = inventory.without(set(pids), processes.resident(pids), claims)
     outcome = decide(world, spec, inventory)
     if isinstance(outcome, Plan):

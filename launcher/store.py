@@ -250,6 +250,8 @@ def _server(path: Path) -> Server:
             seat=plain["seat"],
             proven=plain["proven"],
             swapped=Swapped(**plain["swapped"]) if plain["swapped"] else None,
+            turned=plain["turned"],
+            slept=plain["slept"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
@@ -274,6 +276,7 @@ def _wish(plain: dict[str, Any]) -> Wanted:
         idle_stop=plain["idle_stop"],
         keep=plain["keep"],
         back=_wish(plain["back"]) if plain["back"] else None,
+        turn=plain["turn"],
     )
 
 

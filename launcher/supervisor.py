@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from launcher import keys, lifecycle, local_model, lock, measuring, ports, probe, processes, store, swap
+from launcher import disk, keys, lifecycle, local_model, lock, measuring, ports, probe, processes, store, swap
 from launcher.diagnosis import Circumstances
-from launcher.engines.base import Site
+from launcher.engines.base import Call, Site
 from launcher.errors import LauncherError
 from launcher.estimate import Past, estimate
 from launcher.launching import (
@@ -50,6 +50,8 @@ _RARELY = 10.0
 # Of the processor, in so many seconds: an engine that computes is not frozen, however long its requests take.
 _COMPUTES, _WATCHED_FOR = 0.1, 2.0
 _SHORT_ANSWER = 1
+# The level at which the weights stay in the host's memory, and what must be left of that beside them (bytes).
+_LIGHT, SLEEPERS_RESERVE = 1, 2 << 30
 # Of a phase, that is worth a line.
 _STEP = 0.1
 # Engines' own ports, of which only the gateway knows: below those that Linux gives to connections (32768), and by chance, since
@@ -173,7 +175,7 @@ class Supervisor:
                 act.hurried = True
                 self.world.runner.stop(server.handle, grace=GRACE)
             return
-        sight = replace(self._look(server), rests=seat.rests, leaves=seat.leaves)
+        sight = replace(self._look(server), rests=seat.rests, leaves=seat.leaves, wakes=seat.wakes)
         action, why = lifecycle.step(server, want, sight, self._policy)
         if action != "nothing":
             self._begin(seat, action, why, server)
@@ -202,11 +204,12 @@ class Supervisor:
             now=now,
             alive=alive,
             missing=not all(processes.lives(pid, started) for pid, started in server.members),
-            healthy=alive and self._is_healthy(server, watched, busy=use.busy),
+            healthy=alive and server.state not in {"asleep", "held"} and self._is_healthy(server, watched, busy=use.busy),
             quiet=time.monotonic() - watched.last_word,
             worked=max(server.since, watched.worked, use.worked),
             busy=use.busy,
             used=use.asked,
+            asked=server.name in self._asked,
             room_for=self._room_for.get(server.key, ""),
             fault=watched.fault,
             clear=clear,
@@ -269,29 +272,30 @@ class Supervisor:
         want = seat.want
         if action == "start" and want:
             self._start(want, server, seat)
-        elif server is None:
-            return
-        elif action == "prove" and want:
-            self._prove(server, want)
-        elif action == "probe":
-            self._probe(server)
-        elif action == "recover":
+        elif server and want and action in {"prove", "sleep", "wake"}:
+            {"prove": self._prove, "sleep": self._sleep, "wake": self._wake}[action](server, want)
+        elif server and action == "recover":
             self._recover(server, why)
-        elif action == "unload":
+        elif server and action == "unload":
             self._unload(server, held=seat.rests)
-        elif action == "leave":
-            self._leave(server)
-        elif action == "end":
-            self._end(server)
+        elif server and action in {"probe", "leave", "end"}:
+            {"probe": self._probe, "leave": self._leave, "end": self._end}[action](server)
 
     # -- acts, each in a thread of its own --
 
     def _start(self, want: Wanted, before: Server | None, seat: Seat) -> None:
+        if before and seat.wakes:
+            new = self._unstarted(want, seat)
+            self._record(
+                replace(before, spec=want.spec, ask=want.ask, proven=False, swapped=new.swapped, notes=(), since=time.time())
+            )
+            return
         again = before if before and before.ask == want.ask else self._unstarted(want, seat)
         try:
             what = self._launch(want, again)
         except LauncherError as fault:
             if self._makes_room(want, again):
+                self._record(self._with_room(want, again))
                 return
             if seat.once and not self._is_being_left(want):
                 self._fail(again, fault.message, fault.hint)
@@ -347,24 +351,28 @@ class Supervisor:
         before = swap.of(want.back, self._everyone()) if want.back else None
         return before is not None and before.state != "held"
 
+    def _with_room(self, want: Wanted, again: Server) -> Server:
+        """Its record while another server makes room for it."""
+        if again.handle is None:
+            again = replace(again, state="idle" if again.state == "idle" else "waiting")
+        if want.back and again.swapped and not again.proven:
+            again = replace(again, swapped=replace(again.swapped, beside=False))
+        return replace(again, detail="", again=time.time())
+
     def _makes_room(self, want: Wanted, again: Server) -> bool:
         """Whether another server is about to make room: one that is not needed now, or, for a person's new wish, any."""
         before = swap.of(want.back, self._everyone()) if want.back and not again.proven else None
         if before and before.state == "ready" and self._fits(want, again, [before]):
             self._room_for[before.key] = want.name
-            swapped = replace(again.swapped or Swapped(), beside=False)
-            self._record(replace(again, state="waiting", detail="", again=time.time(), swapped=swapped))
             return True
         others = [s for s in self._everyone() if s.state == "ready" and s.name != want.name and s.name in self._wishes]
-        person = again.state != "idle"
+        person = again.state not in {"idle", "asleep"}
         would_do = [server for server in others if self._fits(want, again, [server])]
         seen = [(server, self._wishes[server.name], self._gate.use(server, self._key(server.name))) for server in would_do]
         chosen = lifecycle.victim([(s, w, replace(use, busy=use.busy and not person)) for s, w, use in seen])
         leaving = [chosen] if chosen else others if person and others and self._fits(want, again, others) else []
         for server in leaving:
             self._room_for[server.key] = want.name
-        if leaving:
-            self._record(replace(again, state="waiting" if person else "idle", detail="", again=time.time()))
         return bool(leaving)
 
     def _fits(self, want: Wanted, again: Server, without: list[Server]) -> bool:
@@ -472,8 +480,70 @@ class Supervisor:
         leaving = replace(server, since=time.time())
         self._drain(leaving, self._policy.drain)
         self._room_for.pop(server.key, None)
+        if held and self._rests_asleep(leaving):
+            return
         if self._ended(leaving):
             self._record(lifecycle.held(leaving) if held else lifecycle.unloaded(leaving, now=time.time()))
+
+    def _rests_asleep(self, server: Server) -> bool:
+        """Whether it sleeps instead of ending, so that it is back in seconds: it can, and the host has room for its weights."""
+        engine = self.world.engines[server.engine]
+        if not server.spec.can_sleep or not server.handle or not self.world.runner.alive(server.handle):
+            return False
+        if self.world.inventory().ram.available < disk.usage(self._weights(server)).size + SLEEPERS_RESERVE:
+            return False
+        try:
+            self._call(server, engine.SLEEPS[_LIGHT].down)
+        except LauncherError as fault:
+            self._say(f"{server.key}: it does not sleep, and is ended: {fault.message}")
+            return False
+        self._record(lifecycle.asleep(server, now=server.since, level=_LIGHT, state="held"))
+        return True
+
+    def _weights(self, server: Server) -> Path:
+        wishes = [each for want in self._wishes.values() for each in (want, want.back) if each]
+        return next(each.prepared.weights for each in wishes if (each.name, each.ask) == (server.name, server.ask))
+
+    def _call(self, server: Server, calls: tuple[Call, ...]) -> None:
+        for call in calls:
+            probe.tell(server.base_url, self._key(server.name), call)
+
+    def _sleep(self, server: Server, want: Wanted) -> None:
+        """As a person told it; whether it can was asked before, and what it says is told."""
+        self._drain(replace(server, since=time.time()), self._policy.drain)
+        level = int(want.turn.split()[1])
+        try:
+            self._call(server, self.world.engines[server.engine].SLEEPS[level].down)
+        except (LauncherError, KeyError) as fault:
+            told = fault.message if isinstance(fault, LauncherError) else f"{server.engine} knows no level {level}"
+            self._record(replace(server, turned=want.turn, detail=f"it does not sleep: {told}"))
+            return
+        self._record(replace(lifecycle.asleep(server, now=time.time(), level=level, state="asleep"), turned=want.turn))
+
+    def _wake(self, server: Server, want: Wanted) -> None:
+        """Its memory first, if others have it; then it has to prove itself as one that was started."""
+        try:
+            plan_again(self.world, want.planned)
+        except LauncherError as fault:
+            if self._makes_room(want, server):
+                self._record(self._with_room(want, server))
+            elif want.back and not server.proven and not self._is_being_left(want):
+                self._ended(server)
+                self._fail(replace(server, handle=None), fault.message, fault.hint)
+            else:
+                again = time.time() + self._policy.patience
+                self._record(replace(server, again=again, detail=fault.message, hint=fault.hint))
+            return
+        turned = want.turn if want.turn.startswith("wake") else server.turned
+        woken = replace(server, state="starting", phase="waking", detail="", hint="", turned=turned)
+        self._record(woken)
+        watched = self._watch(woken)
+        try:
+            self._call(woken, self.world.engines[server.engine].SLEEPS[server.slept].up)
+        except LauncherError as fault:
+            watched.fault = f"it does not wake: {fault.message}"
+            return
+        self._record(replace(woken, slept=0))
 
     def _leave(self, server: Server) -> None:
         self._drain(server, self._policy.leave)
@@ -483,7 +553,7 @@ class Supervisor:
 
     def _drain(self, server: Server, seconds: float) -> None:
         """No new requests for it, and the running ones to their end, but no longer than this."""
-        self._record(replace(server, state="ending"))
+        self._record(replace(server, state="ending", detail="", hint=""))
         deadline = time.monotonic() + seconds
         while self._gate.use(server, self._key(server.name)).busy and time.monotonic() < deadline:
             time.sleep(_SOON)
@@ -498,7 +568,7 @@ class Supervisor:
     def _ended(self, server: Server, *, grace: float = GRACE) -> bool:
         """Whether nothing of it runs any more; what survives is on record, and is tried again later."""
         if server.handle:
-            self._record(replace(server, state="ending"))
+            self._record(replace(server, state="ending", detail="", hint=""))
         try:
             taken = end(self.world, server, grace=grace)
         except LauncherError as fault:

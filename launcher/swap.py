@@ -6,7 +6,8 @@ records, so that whoever goes on after a kill decides the same.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from launcher.server import Server, Wanted
@@ -22,7 +23,7 @@ class Seat:
     """The place of a server, by its key, and the wish that it is kept by; None for one that is to go.
 
     `rests`: another one comes in its place, so it stays held if it is; `leaves`: another one has come, so it finishes its
-    requests and goes; `once`: its first failure decides the swap.
+    requests and goes; `once`: its first failure decides the swap; `wakes`: what sleeps there is what the wish wants.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Seat:
     rests: bool = False
     leaves: bool = False
     once: bool = False
+    wakes: bool = False
 
 
 def of(want: Wanted, servers: Iterable[Server]) -> Server | None:
@@ -57,7 +59,8 @@ def seats(wishes: Mapping[str, Wanted], servers: Mapping[str, Server]) -> tuple[
             continue
         for each in _kept(want, everyone):
             if key := _key(each, want, servers, told):
-                told[key] = Seat(key, each, rests=_id(each) in resting, once=_is_tried(each, everyone))
+                wakes = _is_twin(servers.get(key), each)
+                told[key] = Seat(key, each, _id(each) in resting, once=_is_tried(each, everyone), wakes=wakes)
     gone = {_id(want.back) for want in wishes.values() if want.back and outcome(want, everyone) == "there"}
     for key, server in servers.items():
         told.setdefault(key, Seat(key, None, leaves=(server.name, server.ask) in gone))
@@ -129,8 +132,28 @@ def _key(each: Wanted, want: Wanted, servers: Mapping[str, Server], taken: Itera
     if want.back is None or want.back.name != want.name:
         # It takes the seat of what it replaces, once that has ended.
         return min(there, key=lambda key: servers[key].handle is None, default=of_model[0])
-    free = (key for key in of_model if key not in taken and (key not in servers or servers[key].handle is None))
-    return next((key for key in free if not _is_needed(servers.get(key), want)), None)
+    free = [key for key in of_model if key not in taken and not _is_needed(servers.get(key), want)]
+    # One that sleeps and is this very server; else an empty seat; else that of one that sleeps, and has to end for it.
+    for suits in (partial(_is_twin, want=each), _is_empty, _sleeps):
+        if found := next((key for key in free if suits(servers.get(key))), None):
+            return found
+    return None
+
+
+def _is_empty(server: Server | None) -> bool:
+    return server is None or server.handle is None
+
+
+def _sleeps(server: Server | None) -> bool:
+    return server is not None and server.handle is not None and server.state == "held"
+
+
+def _is_twin(server: Server | None, want: Wanted) -> bool:
+    """Whether what sleeps there would be started as the same for this wish."""
+    if server is None or not _sleeps(server) or server.ask == want.ask or server.handle is None:
+        return False
+    asked = replace(want.planned, pinned=server.spec.pinned)
+    return server.planned == asked and server.handle.environment == want.prepared.environment
 
 
 def _is_needed(server: Server | None, want: Wanted) -> bool:

@@ -45,6 +45,17 @@ def parser() -> "_Parser":
     down = _verb(verbs, "down", "stop a model, or all, and leave nothing behind")
     down.add_argument("name", nargs="?", metavar="NAME", help="only this model (default: all)")
     _add_swap(_verb(verbs, "swap", "serve by another engine, version or model, behind the same address, key and name"))
+    sleep = _verb(verbs, "sleep", "have a model give its GPUs' memory back, to be there again in seconds")
+    sleep.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that runs)")
+    sleep.add_argument(
+        "--level",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="1 keeps the weights in the host's memory, 2 reads them again (vLLM)",
+    )
+    wake = _verb(verbs, "wake", "have a model that sleeps serve again")
+    wake.add_argument("name", nargs="?", metavar="NAME", help="the model (default: the one that sleeps)")
     alias = _verb(verbs, "alias", "other names of models, which agents may ask for")
     alias.add_argument("alias", nargs="?", type=_alias, metavar="NAME", help="the other name (default: list them)")
     alias.add_argument("model", nargs="?", metavar="MODEL", help="the model that it stands for")

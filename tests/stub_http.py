@@ -181,6 +181,9 @@ class Handler(BaseHTTPRequestHandler):
         self.state.asleep = False
         self.answer(200, {"status": "awake", "tags": parse_qs(urlsplit(self.path).query).get("tags")})
 
+    def remote_call(self, request: dict[str, Any]) -> None:
+        self.answer(200, {"results": [request.get("method")]})
+
     def sleeping(self, _: dict[str, Any]) -> None:
         self.answer(200, {"is_sleeping": self.state.asleep})
 
@@ -322,6 +325,7 @@ ROUTES: dict[str, dict[tuple[str, str], Route]] = {
         ("GET", "/version"): Handler.version,
         ("POST", "/sleep"): Handler.sleep,
         ("POST", "/wake_up"): Handler.wake,
+        ("POST", "/collective_rpc"): Handler.remote_call,
         ("GET", "/is_sleeping"): Handler.sleeping,
     },
     "sglang": OPENAI

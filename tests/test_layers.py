@@ -50,7 +50,7 @@ LAYERS = (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
-        "models_rm", "swap", "alias", "enable",
+        "models_rm", "swap", "sleep", "alias", "enable",
         "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),

@@ -13,7 +13,7 @@ from launcher import catalogue, model_facts, store
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm
-from launcher.engines.base import Budget, Fault, Site
+from launcher.engines.base import Budget, Fault, Site, Sleep
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.home import Home
 from launcher.hosting import Host
@@ -56,6 +56,7 @@ class StubEngine:
     SIGNS: str = vllm.SIGNS
     DECIDED: frozenset[str] = vllm.DECIDED
     AWAKE_NOTE: str = vllm.AWAKE_NOTE
+    SLEEPS: Mapping[int, Sleep] = field(default_factory=lambda: vllm.SLEEPS)
 
     def gpu_budget(
         self,
@@ -116,9 +117,10 @@ class StubEngine:
     def command(self, plan: Plan, site: Site) -> Command:
         flags = self.flags.get(plan.profile.name, self.flags.get("", ()))
         argv = (str(site.python), str(STUB), "--host", site.host, "--port", str(site.port), "--model", plan.profile.name)
-        return Command(
-            (*argv, "--max-model-len", str(plan.context), *flags, *plan.manner.extra), secrets={"VLLM_API_KEY": site.api_key}
-        )
+        sleeps = ("--enable-sleep-mode",) if plan.manner.can_sleep else ()
+        words = (*argv, "--max-model-len", str(plan.context), *sleeps, *flags, *plan.manner.extra)
+        env = {"VLLM_SERVER_DEV_MODE": "1"} if plan.manner.can_sleep else {}
+        return Command(words, env=env, secrets={"VLLM_API_KEY": site.api_key})
 
     def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)
@@ -232,12 +234,13 @@ def running(world: World) -> list[Server]:
 
 
 def roomy(root: Path, *, engine: StubEngine | None = None) -> World:
-    """A world with room for one of its two models: 16 GiB, of which each server takes nearly all."""
+    """A world with room for one of its two models: a GPU of 24 GiB, of which each server takes nearly all while it is awake."""
     made = little_world(root, models=("tiny", "other"), engine=engine)
     gpu = machine(1, 24.0).gpus[0]
 
     def inventory() -> Inventory:
-        pids = [pid for server in running(made) if server.handle for pid in local.processes(server.handle)]
+        awake = [server for server in running(made) if server.state not in {"asleep", "held"}]
+        pids = [pid for server in awake if server.handle for pid in local.processes(server.handle)]
         held = tuple(GpuProcess(pid, "engine", int(23.9 * GIB) // len(pids)) for pid in pids)
         return replace(machine(ram=16), gpus=(replace(gpu, free=gpu.total - sum(each.used for each in held), processes=held),))
 

@@ -19,8 +19,16 @@ _COLOURS = {
     "ending": "yellow",
     "idle": "cyan",
     "held": "cyan",
+    "asleep": "cyan",
     "failed": "red",
     "stopped": "dim",
+}
+
+
+_RESTS = {
+    "idle": "unloaded; the next request starts it",
+    "asleep": "its GPUs' memory is free; the next request wakes it",
+    "held": "another one has its place, or comes; it is back if that fails",
 }
 
 
@@ -36,7 +44,7 @@ class Row:
     @property
     def pid(self) -> int | None:
         handle = self.server.handle
-        return handle.pid or None if handle and self.state in {"starting", "ready", "ending"} else None
+        return handle.pid or None if handle and self.state in {"starting", "ready", "ending", "held", "asleep"} else None
 
     @property
     def words(self) -> str:
@@ -49,10 +57,8 @@ class Row:
         if self.state == "waiting" and server.again > self.now:
             tries = f" (failure {server.restarts})" if server.restarts else ""
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
-        if self.state == "idle":
-            return "unloaded; the next request starts it"
-        if self.state == "held":
-            return "another one comes in its place; it is back if that fails"
+        if self.state in _RESTS:
+            return _RESTS[self.state]
         if self.state == "ready":
             times = "once" if server.restarts == 1 else f"{server.restarts} times"
             return "; ".join(
@@ -117,7 +123,7 @@ class PsResult:
                 duration,
                 row.words,
             )
-        if not any(row.state in {"ready", "starting", "waiting", "idle", "held"} for row in self.rows):
+        if not any(row.state in {"ready", "starting", "waiting", "idle", "held", "asleep"} for row in self.rows):
             return table
         return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address))
 

@@ -349,7 +349,7 @@ def _see_it_leave(world: World, back: Wanted) -> None:
     """Show how the old one finishes, for a while."""
     deadline = time.monotonic() + _COMPANY
     shown = False
-    while (server := store.started(world.home, back)) and server.handle:
+    while (server := store.started(world.home, back)) and server.handle and server.state != "held":
         if not shown:
             world.progress.phase("leave")
             world.progress.update(f"{server.engine} finishes its requests and ends")

@@ -57,6 +57,22 @@ class Fault:
     stalls: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A POST to the engine itself; without a `body` it has none."""
+
+    path: str
+    body: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """How a server that was started for it gives its GPUs' memory back, and takes it again."""
+
+    down: tuple[Call, ...]
+    up: tuple[Call, ...]
+
+
 class Engine(Protocol):
     """One engine; a module meets it with constants and functions."""
 
@@ -119,6 +135,10 @@ class Engine(Protocol):
     @property
     def AWAKE_NOTE(self) -> str:
         """What a person should know of a server that can sleep, while it is awake; "" for nothing."""
+
+    @property
+    def SLEEPS(self) -> Mapping[int, Sleep]:
+        """The ways to sleep, by level: at 1 the weights stay in the host's memory, at 2 they are read from disk again."""
 
     def gpu_budget(
         self,

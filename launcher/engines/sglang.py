@@ -9,7 +9,7 @@ from launcher import memory
 from launcher.architecture import Architecture
 from launcher.command import Beneath, Command
 from launcher.engines import sglang_faults, sglang_log, sglang_memory, vllm_layouts, yarn
-from launcher.engines.base import Budget, Site
+from launcher.engines.base import Budget, Call, Site, Sleep
 from launcher.engines.sglang_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
@@ -89,6 +89,10 @@ DECIDED = frozenset(
 )  # fmt: skip
 # What puts it to sleep asks for the key (http_server.py, AuthLevel.ADMIN_OPTIONAL).
 AWAKE_NOTE = ""
+# entrypoints/http_server.py; with --enable-weights-cpu-backup, as it is started, the weights stay in the host's memory.
+SLEEPS: Mapping[int, Sleep] = {
+    1: Sleep(down=(Call("/release_memory_occupation", {}),), up=(Call("/resume_memory_occupation", {}),))
+}
 
 START = Path(__file__).with_name("sglang_start.py")
 # What its scheduler and detokenizer import while multiprocessing starts them; on a CPU also all models, which it imports to

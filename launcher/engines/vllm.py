@@ -10,7 +10,7 @@ from launcher import recipe_options
 from launcher.architecture import Architecture
 from launcher.command import Beneath, Command
 from launcher.engines import vllm_faults, vllm_layouts, vllm_log, vllm_memory, yarn
-from launcher.engines.base import Budget, Site
+from launcher.engines.base import Budget, Call, Site, Sleep
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
@@ -109,6 +109,18 @@ AWAKE_NOTE = (
     "able to sleep: vLLM then answers its development endpoints (/sleep, /collective_rpc, /server_info, ...) to every program "
     "of this machine, without the key"
 )
+# entrypoints/serve/dev (sleep and rpc routers). What level 2 drops, waking alone does not bring back.
+SLEEPS: Mapping[int, Sleep] = {
+    1: Sleep(down=(Call("/sleep?level=1"),), up=(Call("/wake_up"),)),
+    2: Sleep(
+        down=(Call("/sleep?level=2"),),
+        up=(
+            Call("/wake_up?tags=weights"),
+            Call("/collective_rpc", {"method": "reload_weights"}),
+            Call("/wake_up?tags=kv_cache"),
+        ),
+    ),
+}
 
 
 def gpu_budget(

@@ -1,0 +1,113 @@
+"""`launcher sleep` and `launcher wake`: a model gives its GPUs' memory back, and is there again in seconds."""
+
+import time
+import uuid
+from dataclasses import dataclass, replace
+
+from launcher import lock, store
+from launcher.errors import LauncherError
+from launcher.server import Server, Wanted
+from launcher.stopwatch import Stopwatch
+from launcher.world import World
+
+_LOOK = 0.05
+# How often a supervisor is looked for, which may be killed while we wait for it.
+_ATTEND = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SleepResult:
+    """A model that sleeps, or is awake again, and the seconds that it took."""
+
+    name: str
+    state: str
+    level: int
+    seconds: float
+    exit_code: int = 0
+
+    def json(self) -> object:
+        return {"name": self.name, "state": self.state, "level": self.level, "seconds": round(self.seconds, 3)}
+
+    def text(self) -> str:
+        if self.state == "asleep":
+            return f"{self.name} sleeps: its GPUs' memory is free. The next request wakes it, or `launcher wake {self.name}`."
+        return f"{self.name} is awake and answers, after {self.seconds:.1f} s."
+
+
+def sleep(world: World, name: str | None, *, level: int = 1) -> SleepResult:
+    """Put it to sleep once its requests are done; raises LauncherError for one that cannot sleep, or does not."""
+    return _turned(world, name, f"sleep {level}", ("ready",))
+
+
+def wake(world: World, name: str | None) -> SleepResult:
+    """Wake it, and see it answer; raises LauncherError for one that does not sleep, or does not wake."""
+    return _turned(world, name, "wake", ("asleep",))
+
+
+def _turned(world: World, name: str | None, turn: str, states: tuple[str, ...]) -> SleepResult:
+    world.home.make()
+    watch = Stopwatch(world.progress)
+
+    def wait(holder: lock.Holder) -> None:
+        watch.say(f"waiting for `{holder.command}` (pid {holder.pid})")
+
+    with lock.acquire(world.home.lock, f"launcher {turn.split(maxsplit=1)[0]}", waiting=wait, timeout=None):
+        begun = time.monotonic()
+        want, server = _meant(world, name, states)
+        if turn.startswith("sleep"):
+            _refuse_sleepless(world, server, int(turn.split()[1]))
+        turned = replace(want, turn=f"{turn} {uuid.uuid4()}")
+        store.want(world.home, turned)
+        watch.phase(turn.split(maxsplit=1)[0])
+        done = _followed(world, turned)
+        return SleepResult(done.name, done.state, done.slept, time.monotonic() - begun)
+
+
+def _meant(world: World, name: str | None, states: tuple[str, ...]) -> tuple[Wanted, Server]:
+    """The model that is named, else the only one in such a state."""
+    there = [(want, server) for want in store.wanted(world.home) if (server := store.started(world.home, want))]
+    named = [each for each in there if each[1].name == name] if name else [each for each in there if each[1].state in states]
+    if not named:
+        known = ", ".join(f"{server.name} ({server.state})" for _, server in there)
+        hint = f"there are {known}" if known else "`launcher up` serves a model"
+        raise LauncherError(f"{name} is not served" if name else f"no model is {' or '.join(states)}", hint=hint)
+    if len(named) > 1:
+        raise LauncherError(f"which one? {', '.join(server.name for _, server in named)} are {states[0]}", hint="name it")
+    want, server = named[0]
+    if server.state not in states:
+        hint = f"`launcher up {server.name}` serves it" if server.state in {"idle", "failed", "stopped"} else "`launcher ps`"
+        raise LauncherError(f"{server.name} is {server.state}", hint=hint)
+    return want, server
+
+
+def _refuse_sleepless(world: World, server: Server, level: int) -> None:
+    if not server.gpus:
+        hint = "builds for CPUs have no sleep; `launcher down` frees the host's memory, and --idle-stop does so by itself"
+        raise LauncherError(f"{server.name} runs on the CPU, and has no GPU memory to give back", hint=hint)
+    if not server.spec.can_sleep:
+        hint = f"`launcher up {server.name} --can-sleep` starts it so that it can"
+        raise LauncherError(f"{server.name} was not started to be able to sleep", hint=hint)
+    if level not in world.engines[server.engine].SLEEPS:
+        levels = ", ".join(map(str, world.engines[server.engine].SLEEPS))
+        raise LauncherError(f"{server.engine} does not sleep at level {level}", hint=f"it knows {levels}")
+
+
+def _followed(world: World, want: Wanted) -> Server:
+    """Show how it is done, until it is; raises LauncherError with the reason where it is not."""
+    attended = 0.0
+    while True:
+        if time.monotonic() - attended >= _ATTEND:
+            world.attend(world)
+            attended = time.monotonic()
+        server = store.started(world.home, want)
+        if server is None or server.state in {"failed", "waiting", "idle"}:
+            told = server.detail if server else ""
+            raise LauncherError(told or f"{want.name} ended", hint=(server.hint if server else "") or "`launcher ps`")
+        if server.turned == want.turn and server.state in {"ready", "asleep"}:
+            if server.state == "ready" and want.turn.startswith("sleep"):
+                raise LauncherError(server.detail or f"{want.name} does not sleep", hint=f"its log: {server.log}")
+            return server
+        if server.state == "asleep" and server.detail:
+            raise LauncherError(server.detail, hint=server.hint)
+        world.progress.update("its running requests finish" if server.state == "ending" else server.phase or "waits its turn")
+        time.sleep(_LOOK)
