@@ -8,7 +8,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ class Gateway:
         self._fronts: set[Front] = set()
         # Ordered and never the same twice, in this process or the one before it.
         self._count = itertools.count(time.time_ns() // 1000).__next__
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[socket.socket, asyncio.Server] = {}
         self._loop: AbstractEventLoop | None = None
         self._thread = 0
         self._sweep: asyncio.TimerHandle | None = None
@@ -67,18 +67,23 @@ class Gateway:
         sys.setswitchinterval(_GIVE_WAY)
         await self._pages.open()
 
-    async def listen(self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on these bound sockets, and no longer where it did before; open connections go on."""
-        before, self._servers = self._servers, []
+    async def listen(self, sockets: Mapping[socket.socket, ssl.SSLContext | None]) -> None:
+        """Listen on these bound sockets, each with its TLS or in clear text, and on no others; open connections go on."""
         loop = asyncio.get_running_loop()
-        for each in sockets:
-            self._servers.append(await loop.create_server(self._front, sock=each, ssl=tls, backlog=1024))
-        for server in before:
+        for each, tls in sockets.items():
+            if each not in self._servers:
+                limit = self._limits.head_time if tls else None
+                self._servers[each] = await loop.create_server(
+                    self._front, sock=each, ssl=tls, ssl_handshake_timeout=limit, backlog=1024
+                )
+        for gone in self._servers.keys() - sockets.keys():
+            server = self._servers.pop(gone)
             server.close()
+            await server.wait_closed()
 
     async def close(self, *, grace: float = 5.0) -> None:
         """Listen no more, give running requests `grace` seconds, then end them."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         for front in list(self._fronts):
             front.retire()
@@ -93,7 +98,7 @@ class Gateway:
             pool.retire()
         await self._last_lines()
         await self._pages.close()
-        for server in self._servers:
+        for server in self._servers.values():
             await server.wait_closed()
 
     async def _last_lines(self) -> None:
