@@ -72,7 +72,7 @@ class Host:
         taken = tuple(Key.of(key.name, key.text) for key in keys.listed(self.world.home))
         routes = routing.routes(wanted, servers, engine_keys)
         listeners = self._listeners
-        self._gateway.publish(Table.of(routes, keys=taken, hosts=listeners.hosts))
+        self._gateway.publish(Table.of(routes, keys=taken, hosts=listeners.hosts, origins=listeners.exposure.origins))
 
     def use(self, server: Server, key: str) -> Use:
         """What was asked of a server through the gateway."""

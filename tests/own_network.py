@@ -11,12 +11,14 @@ import pytest
 LAN, BRIDGE = "192.168.77.1", "172.17.0.1"
 _ASK = """
 import http.client, json, ssl, sys
-address, port, path, key, host, ca = sys.argv[1:]
+address, port, path, key, host, ca, method, origin = sys.argv[1:]
 kind = http.client.HTTPSConnection if ca else http.client.HTTPConnection
 way = kind(address, int(port), timeout=5, **({"context": ssl.create_default_context(cafile=ca)} if ca else {}))
 headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **({"Host": host} if host else {})}
+if origin:
+    headers |= {"Origin": origin, "Access-Control-Request-Method": "POST"}
 try:
-    way.request("GET", path, headers=headers)
+    way.request(method, path, headers=headers)
     print(way.getresponse().status)
 except OSError as error:
     print(type(error).__name__)
@@ -34,9 +36,20 @@ class Network:
     def ip(self, *words: str) -> None:
         subprocess.run([*self.enter, "ip", *words], check=True, capture_output=True, timeout=10)
 
-    def ask(self, address: str, port: int, path: str = "/v1/models", *, key: str = "", host: str = "", ca: str = "") -> str:
+    def ask(
+        self,
+        address: str,
+        port: int,
+        path: str = "/v1/models",
+        *,
+        key: str = "",
+        host: str = "",
+        ca: str = "",
+        method: str = "GET",
+        origin: str = "",
+    ) -> str:
         """The status of an answer, or the name of what went wrong; `ca` is the certificate that is trusted, for TLS."""
-        argv = [*self.enter, sys.executable, "-c", _ASK, address, str(port), path, key, host, ca]
+        argv = [*self.enter, sys.executable, "-c", _ASK, address, str(port), path, key, host, ca, method, origin]
         return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
 
 

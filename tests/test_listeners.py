@@ -101,6 +101,17 @@ def test_what_was_wished_outlives_the_process_until_it_is_taken_back(place: Plac
     assert (place.ask(LAN, key=place.key), place.ask(BRIDGE, key=place.key)) == ("ConnectionRefusedError", "200")
 
 
+def test_what_is_changed_beside_addresses_holds_at_once(place: Place) -> None:
+    place.serve()
+    awaited(lambda: store.listening(place.made.home) == (place.port, ""))
+    asked = {"method": "OPTIONS", "origin": "https://chat.example"}
+    assert place.ask("127.0.0.1", **asked) == "405"
+    assert place.ask("127.0.0.1", key=place.key, host="box.example") == "403"
+    store.expose(place.made.home, Exposure(names=("box.example",), origins=("https://chat.example",)))
+    awaited(lambda: place.ask("127.0.0.1", **asked) == "204")
+    assert place.ask("127.0.0.1", key=place.key, host="box.example") == "200"
+
+
 def test_an_address_that_goes_is_told_and_served_again_when_it_is_back_and_loopback_goes_on(place: Place) -> None:
     process = place.serve("--host", LAN, "--docker")
     place.awaits(CONTAINERS, CLEAR)
