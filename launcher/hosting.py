@@ -4,12 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from launcher import keys, routing, store
+from launcher import keys, nvml, routing, store
 from launcher.errors import LauncherError
 from launcher.gateway.gateway import Gateway
 from launcher.gateway.metrics import Reading
 from launcher.gateway.table import Key, Table
+from launcher.gpu import Gpu, Load
 from launcher.lifecycle import Policy, Use
 from launcher.listeners import Listeners
 from launcher.server import Server, Wanted
@@ -94,4 +96,22 @@ class Host:
             inventory = self.world.inventory()
         except LauncherError:
             return ()
-        return tuple(Reading(gpu.index, gpu.uuid, gpu.name, gpu.total - gpu.free, gpu.total) for gpu in inventory.gpus)
+        loads: Mapping[int, Load] = {}
+        if inventory.driver:
+            with suppress(LauncherError):
+                loads = nvml.loads({gpu.whole for gpu in inventory.gpus})
+        return tuple(_reading(gpu, loads.get(gpu.whole, Load())) for gpu in inventory.gpus)
+
+
+def _reading(gpu: Gpu, load: Load) -> Reading:
+    """A slice is as warm as its card; the card's watts and work are not its own, and would be counted with each slice."""
+    return Reading(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        used=gpu.total - gpu.free,
+        total=gpu.total,
+        utilisation=None if gpu.slice else load.utilisation,
+        temperature=load.temperature,
+        power=None if gpu.slice else load.power,
+    )
