@@ -55,7 +55,7 @@ class Listeners:
 
         One that is to `stay` takes the usual port where none was chosen.
         """
-        moved = await self._see_to_loopback(stay=stay)
+        moved = self._see_to_loopback(stay=stay)
         changed = store.changed(self._home.exposure)
         due = self.exposure.beyond and time.monotonic() - self._looked >= _LOOK
         if not self._port or not (moved or due or changed != self._seen):
@@ -69,7 +69,7 @@ class Listeners:
         await self._see_to_the_rest(moved=moved)
         return True
 
-    async def _see_to_loopback(self, *, stay: bool) -> bool:
+    def _see_to_loopback(self, *, stay: bool) -> bool:
         """Whether the port is another one now."""
         wished = store.port(self._home)
         if wished is None and stay:
@@ -86,7 +86,7 @@ class Listeners:
             self._say(told)
             return False
         self._port, self._tried, self._loopback = wished, 0.0, listening
-        await self._listen(self._beyond)
+        self._listen(self._beyond)
         store.keep_listening(self._home, wished, "", self._told)
         self._say(f"the gateway listens on {ports.LOOPBACK}:{wished}")
         return True
@@ -106,22 +106,22 @@ class Listeners:
         kept = {} if moved else {a: each for a, each in self._beyond.items() if a in contexts and each.tls is contexts[a]}
         if kept.keys() != self._beyond.keys():
             # What goes, goes first: an address may come back with TLS.
-            await self._listen(kept)
+            self._listen(kept)
         for address in contexts.keys() - kept.keys():
             try:
                 kept[address] = _Open(ports.bound(address, self._port), contexts[address])
             except OSError as error:
                 wished[address] = replace(wished[address], fault=f"{address}:{self._port}: {error.strerror}")
-        await self._listen(kept)
+        self._listen(kept)
         self.hosts = frozenset((*exposure.names, *kept))
         self._tell(tuple(wished.values()), moved=moved)
 
-    async def _listen(self, beyond: Mapping[str, _Open]) -> None:
+    def _listen(self, beyond: Mapping[str, _Open]) -> None:
         self._beyond = dict(beyond)
         all_of_them = {each.socket: each.tls for each in beyond.values()}
         if self._loopback is not None:
             all_of_them = {self._loopback: None, **all_of_them}
-        await self._gateway.listen(all_of_them)
+        self._gateway.listen(all_of_them)
 
     def _tell(self, told: tuple[Opening, ...], *, moved: bool) -> None:
         """Say what is new, and keep it for whoever asks."""

@@ -331,7 +331,7 @@ def serve(port: int, engine: int, how: str) -> int:
         with tempfile.TemporaryDirectory() as folder:
             gateway = Gateway(wake=lambda _: None, log=Path(folder) / "gateway.log")
             await gateway.open()
-            await gateway.listen({socket.create_server(("127.0.0.1", port), backlog=1024): None})
+            gateway.listen({socket.create_server(("127.0.0.1", port), backlog=1024): None})
             route = Route("bench", "ready", (Backend("127.0.0.1", engine, "engine-key"),), context=8192, slots=256)
             gateway.publish(Table.of([route], keys=[Key.of("default", KEY), Key.of("other", "sk-other")]))
             if how == "busy":

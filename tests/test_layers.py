@@ -40,7 +40,7 @@ LAYERS = (
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
-        "gateway.pages", "gateway.switchboard", "gateway.tls",
+        "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls",
     }),
     ("work", {
         "world", "telling", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",

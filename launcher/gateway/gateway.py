@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import ctypes
 import itertools
 import socket
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.gateway import access_log
+from launcher.gateway.accepting import Listener
 from launcher.gateway.front import Front
 from launcher.gateway.limits import Limits
 from launcher.gateway.links import Link, Pool
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 # Seconds that `publish` waits for the loop: it is never that busy, so a longer wait would be a bug.
 _TAKEN = 30.0
 _GIVE_WAY = 0.0005
+# As malloc.h has them. By itself malloc gives each large body's pages back to the kernel and faults them in again for the next.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT, _MAPPED = 8 << 20, 4 << 20
 
 
 class Gateway:
@@ -53,7 +58,7 @@ class Gateway:
         self._fronts: set[Front] = set()
         # Ordered and never the same twice, in this process or the one before it.
         self._count = itertools.count(time.time_ns() // 1000).__next__
-        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._listeners: dict[socket.socket, Listener] = {}
         self._loop: AbstractEventLoop | None = None
         self._thread = 0
         self._sweep: asyncio.TimerHandle | None = None
@@ -65,26 +70,22 @@ class Gateway:
         self._thread = threading.get_ident()
         # Whoever else computes in this process gives way after so many seconds, not after Python's 5 ms.
         sys.setswitchinterval(_GIVE_WAY)
+        _keep_freed_memory()
         await self._pages.open()
 
-    async def listen(self, sockets: Mapping[socket.socket, ssl.SSLContext | None]) -> None:
+    def listen(self, sockets: Mapping[socket.socket, ssl.SSLContext | None]) -> None:
         """Listen on these bound sockets, each with its TLS or in clear text, and on no others; open connections go on."""
-        loop = asyncio.get_running_loop()
         for each, tls in sockets.items():
-            if each not in self._servers:
-                limit = self._limits.head_time if tls else None
-                self._servers[each] = await loop.create_server(
-                    self._front, sock=each, ssl=tls, ssl_handshake_timeout=limit, backlog=1024
-                )
-        for gone in self._servers.keys() - sockets.keys():
-            server = self._servers.pop(gone)
-            server.close()
-            await server.wait_closed()
+            if each not in self._listeners:
+                self._listeners[each] = Listener(each, self._front, tls=tls, handshake=self._limits.head_time)
+        for gone in self._listeners.keys() - sockets.keys():
+            self._listeners.pop(gone).close()
 
     async def close(self, *, grace: float = 5.0) -> None:
         """Listen no more, give running requests `grace` seconds, then end them."""
-        for server in self._servers.values():
-            server.close()
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
         for front in list(self._fronts):
             front.retire()
         deadline = time.monotonic() + grace
@@ -98,8 +99,6 @@ class Gateway:
             pool.retire()
         await self._last_lines()
         await self._pages.close()
-        for server in self._servers.values():
-            await server.wait_closed()
 
     async def _last_lines(self) -> None:
         if self._sweep is not None:
@@ -178,3 +177,10 @@ class Gateway:
         if self._log is not None and self._loop is not None:
             with suppress(RuntimeError):  # the loop's threads are gone at its very end
                 self._writing = self._loop.run_in_executor(None, access_log.write, self._log, lines)
+
+
+def _keep_freed_memory() -> None:
+    """Have malloc keep some that was freed, and map only what is larger than nearly all bodies; where malloc is glibc's."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_TRIM_THRESHOLD, _KEPT)
+        mallopt(_MMAP_THRESHOLD, _MAPPED)

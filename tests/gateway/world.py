@@ -146,7 +146,7 @@ async def place(
     listener = socket.create_server(("127.0.0.1", 0))
     here = Place(gateway, listener.getsockname()[1], started, woken)
     await gateway.open()
-    await gateway.listen({listener: tls})
+    gateway.listen({listener: tls})
     here.publish(here.ready())
     try:
         yield here
