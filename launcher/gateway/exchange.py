@@ -176,7 +176,7 @@ class Exchange:
         if complete:
             self.link = None
             length = max(length, 0) if length == UNTIL_CLOSE else length
-        if self.served is not None:
+        if self.stream and self.served is not None:
             self.sse = any(line[:12].lower() == b"content-type" and b"text/event-stream" in line for line in lines)
         if self.opened:
             self._choose_when_opened(length)
