@@ -19,6 +19,7 @@ from launcher.home import Home
 
 if TYPE_CHECKING:
     from launcher.derive import Facts
+    from launcher.exposure import Change
     from launcher.gpu import Inventory
     from launcher.plan import Plan
     from launcher.prepared import Prepared
@@ -94,6 +95,7 @@ def _up(typed: argparse.Namespace) -> int:
         idle_stop=typed.idle_stop,
         keep=typed.keep,
         proof=typed.proof,
+        exposure=_exposure(typed),
     )
     if typed.dry_run:
         with _world(offline=typed.offline, pack=typed.pack) as world:
@@ -197,8 +199,9 @@ def _serve(typed: argparse.Namespace) -> int:
     from launcher.commands import serve
 
     host.refuse_platform()
+    change = _exposure(typed)
     with _world() as world:
-        result = serve.run(world, stay=not typed.background)
+        result = serve.run(world, stay=not typed.background, exposure=change)
     return _show(result, as_json=typed.json)
 
 
@@ -742,6 +745,27 @@ def _spec(typed: argparse.Namespace) -> "ServerSpec":
         can_sleep=typed.can_sleep,
         engine_args=tuple(typed.engine_arg),
         trust_remote_code=typed.trust_remote_code or "",
+    )
+
+
+def _exposure(typed: argparse.Namespace) -> "Change":
+    """What was typed of who may reach the gateway; raises LauncherError for half a pair of files."""
+    from launcher.exposure import Change
+
+    files = (typed.tls_cert, typed.tls_key)
+    if any(files) and (typed.no_tls or not all(files)):
+        raise LauncherError("--tls-cert and --tls-key go together, and --no-tls without them")
+    pair = tuple(path.absolute() for path in files) if all(files) else () if typed.no_tls else None
+
+    def several(values: list[str] | None) -> tuple[str, ...] | None:
+        return None if values is None else tuple(dict.fromkeys(filter(None, values)))
+
+    return Change(
+        hosts=several(typed.host),
+        docker=typed.docker,
+        names=several(typed.allow_host),
+        tls=pair,
+        origins=several(typed.cors),
     )
 
 

@@ -17,7 +17,7 @@ from launcher.checks.network import PortSeen
 from launcher.deciding import decide, refusal
 from launcher.errors import LauncherError
 from launcher.finding import Finding, fails, passes
-from launcher.gpu import Gpu, Health, Inventory
+from launcher.gpu import Health, Inventory
 from launcher.plan import Plan
 from launcher.profile import CUDA
 from launcher.profile_weights import HubWeights, PyPIWeights
@@ -110,15 +110,10 @@ class _Machine:
             major, _, minor = inventory.cuda.partition(".")
             cuda = (int(major), int(minor)) if inventory.cuda else None
             seen = DriverSeen(version=inventory.driver, cuda=cuda, hidden=hidden)
-            health = nvml.health({_card(gpu) for gpu in inventory.gpus}) if inventory.driver else ()
+            health = nvml.health({gpu.whole for gpu in inventory.gpus}) if inventory.driver else ()
         except LauncherError as fault:
             return cls(None, DriverSeen(fault=(fault.message, fault.hint)))
         return cls(inventory, seen, {each.index: each for each in health})
-
-
-def _card(gpu: Gpu) -> int:
-    """The driver's number of the card that this is, or that it is cut from."""
-    return gpu.index if gpu.card is None else gpu.card
 
 
 def _graphics(machine: _Machine, builds: tuple[environments.Build, ...], world: World, ours: set[int]) -> Iterator[Finding]:
@@ -130,7 +125,7 @@ def _graphics(machine: _Machine, builds: tuple[environments.Build, ...], world: 
     yield graphics.driver(surroundings.driver(machine.driver), needs)
     inventory = machine.inventory
     for gpu in inventory.gpus if inventory else ():
-        yield from graphics.gpu(gpu, machine.health.get(_card(gpu)), needs, ours)
+        yield from graphics.gpu(gpu, machine.health.get(gpu.whole), needs, ours)
     yield from system.unsupported(inventory.unsupported if inventory else ())
     if failed := graphics.xids(surroundings.xids()):
         yield failed

@@ -49,6 +49,11 @@ class Gpu:
     unified: bool = False
 
     @property
+    def whole(self) -> int:
+        """The driver's number of the card that this is, or that it is cut from."""
+        return self.index if self.card is None else self.card
+
+    @property
     def slice(self) -> bool:
         """Whether this is a MIG slice: CUDA shows a process only one of them, so that none joins a group."""
         return self.uuid.startswith("MIG-")
@@ -71,6 +76,18 @@ class Health:
     remap_pending: bool = False
     remap_failed: bool = False
     persistent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a card does now: the share of the time in which a kernel ran in percent, degrees Celsius, watts.
+
+    None where the driver does not tell, as of a split card's work.
+    """
+
+    utilisation: float | None = None
+    temperature: float | None = None
+    power: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

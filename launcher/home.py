@@ -74,6 +74,11 @@ class Home:
         return self.root / "state"
 
     @property
+    def exposure(self) -> Path:
+        """What is wished of the gateway beyond loopback."""
+        return self.state / "exposure.json"
+
+    @property
     def starts(self) -> Path:
         """What earlier starts were planned to take and took: one line of JSON each."""
         return self.state / "starts.jsonl"

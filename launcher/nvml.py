@@ -2,13 +2,13 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from launcher import nvlink
 from launcher.errors import LauncherError
-from launcher.gpu import Gpu, GpuProcess, Health, Ram
+from launcher.gpu import Gpu, GpuProcess, Health, Load, Ram
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,42 @@ def health(cards: Collection[int]) -> tuple[Health, ...]:
 
     For a driver that works, as `read` found. What a card does not tell is None, or 0, or False; raises LauncherError.
     """
+    with _open() as nvml:
+        return tuple(_health(nvml, card) for card in cards)
+
+
+def loads(cards: Collection[int]) -> Mapping[int, Load]:
+    """What these cards do now, by the driver's numbers; raises LauncherError as `health`."""
+    with _open() as nvml:
+        return {card: _load(nvml, nvml.nvmlDeviceGetHandleByIndex(card)) for card in cards}
+
+
+@contextlib.contextmanager
+def _open() -> Iterator[Any]:
     import pynvml
 
     try:
         pynvml.nvmlInit()
         try:
-            return tuple(_health(pynvml, card) for card in cards)
+            yield pynvml
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
         raise _driver_fault(error) from None
+
+
+def _load(nvml: Any, handle: Any) -> Load:
+    rates = _told(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+    # The newer call first: nvml.h announces that CUDA 14.0 will not have the other one.
+    warmth = _told(nvml, nvml.nvmlDeviceGetTemperatureV, handle, nvml.NVML_TEMPERATURE_GPU)
+    if warmth is None:
+        warmth = _told(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+    milliwatts = _told(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
+    return Load(
+        utilisation=None if rates is None else float(rates.gpu),
+        temperature=None if warmth is None else float(warmth),
+        power=None if milliwatts is None else milliwatts / 1000,
+    )
 
 
 def _health(nvml: Any, card: int) -> Health:

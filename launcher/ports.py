@@ -29,6 +29,21 @@ def is_free(port: int, *, host: str = LOOPBACK) -> bool:
     return _can_bind(host, port) and (not _has_ipv6() or _can_bind("::1", port))
 
 
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at this very address and at no other; raises OSError where that cannot be had."""
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(place)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 def holder(port: int) -> str | None:
     """Who listens on the port, `nginx (pid 33)`, or a few words where that cannot be seen; None if nobody does."""
     import psutil

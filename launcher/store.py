@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from launcher import atomic, carrying, ports
 from launcher.endpoint import base_url
 from launcher.errors import LauncherError
+from launcher.exposure import Exposure, Opening
 from launcher.home import Home
 from launcher.prepared import Prepared
 from launcher.runners.base import Handle
@@ -159,9 +160,42 @@ def listener(home: Home) -> int:
     return int(_read(path).get("pid", 0)) if path.exists() else 0
 
 
-def keep_listening(home: Home, number: int, fault: str) -> None:
-    """Tell where the gateway of this process listens."""
-    _write(home.state / "listening.json", {"port": number, "fault": fault, "pid": os.getpid()})
+def keep_listening(home: Home, number: int, fault: str, openings: Sequence[Opening] = ()) -> None:
+    """Tell where the gateway of this process listens: on loopback's port, and beyond it."""
+    told = [asdict(opening) for opening in openings]
+    _write(home.state / "listening.json", {"port": number, "fault": fault, "pid": os.getpid(), "openings": told})
+
+
+def openings(home: Home) -> tuple[Opening, ...]:
+    """Where the gateway said last that it listens beyond loopback, or why it does not."""
+    path = home.state / "listening.json"
+    try:
+        return tuple(Opening(**each) for each in (_read(path).get("openings", []) if path.exists() else []))
+    except TypeError as error:
+        raise _damaged(path, str(error)) from None
+
+
+def exposure(home: Home) -> Exposure:
+    """What is wished beyond loopback; nothing, where nothing was."""
+    path = home.exposure
+    if not path.exists():
+        return Exposure()
+    plain = _read(path)
+    try:
+        return Exposure(
+            hosts=tuple(plain["hosts"]),
+            docker=plain["docker"],
+            names=tuple(plain["names"]),
+            tls=tuple(Path(each) for each in plain["tls"]),
+            origins=tuple(plain["origins"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, f"{type(error).__name__} {error}") from None
+
+
+def expose(home: Home, exposure: Exposure) -> None:
+    """Keep what is wished beyond loopback, for all starts to come."""
+    _write(home.exposure, {**asdict(exposure), "tls": [str(path) for path in exposure.tls]})
 
 
 def chosen(home: Home) -> Mapping[str, str]:

@@ -132,6 +132,34 @@ def _add_up(up: argparse.ArgumentParser) -> None:
         "--from", dest="pack", type=_path, metavar="DIR", help="serve what `launcher pack` put there; implies --offline"
     )
     up.add_argument("--yes", action="store_true", help="ask nothing (nothing is asked without a terminal either)")
+    _add_exposure(up)
+
+
+def _add_exposure(verb: argparse.ArgumentParser) -> None:
+    """Each option replaces what was kept of it, and has a --no-... that takes it back."""
+    group = verb.add_argument_group(
+        "beyond this machine",
+        "Kept for all starts to come. 127.0.0.1 is served always, in plain HTTP; a key is needed everywhere. "
+        "--no-host, --no-docker, --no-allow-host, --no-tls and --no-cors take back what was kept.",
+    )
+
+    def several(option: str, kind: Callable[[str], str], metavar: str, about: str) -> None:
+        either = group.add_mutually_exclusive_group()
+        name = option.replace("-", "_")
+        either.add_argument(f"--{option}", dest=name, action="append", type=kind, metavar=metavar, help=about)
+        either.add_argument(f"--no-{option}", dest=name, action="store_const", const=[], help=argparse.SUPPRESS)
+
+    several(
+        "host", _address, "ADDRESS", "listen on this address of this machine too, as often as needed; 0.0.0.0 is all of them"
+    )
+    docker = group.add_mutually_exclusive_group()
+    docker.add_argument("--docker", action="store_true", default=None, help="let this machine's containers reach it")
+    docker.add_argument("--no-docker", dest="docker", action="store_false", help=argparse.SUPPRESS)
+    several("allow-host", _host_name, "NAME", "clients may call this machine so, beside its addresses; as often as needed")
+    group.add_argument("--tls-cert", type=_path, metavar="FILE", help="the certificate (PEM) for what --host opens")
+    group.add_argument("--tls-key", type=_path, metavar="FILE", help="its key")
+    group.add_argument("--no-tls", action="store_true", help=argparse.SUPPRESS)
+    several("cors", _origin, "ORIGIN", "pages of this origin may ask in a browser, as often as needed (default: none)")
 
 
 _ABOUT = "From a bare machine to a working local model behind a coding agent, with one command: launcher up"
@@ -155,6 +183,7 @@ def _add_keeping_verbs(verbs: Any) -> None:
     serve = _verb(verbs, "serve", "keep alive what is wanted, in the foreground (`up` starts this in the background)")
     # What `up` starts: it ends when nothing is wanted any more.
     serve.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    _add_exposure(serve)
     enable = _verb(verbs, "enable", "have systemd start what is wanted with this machine, and keep it alive")
     enable.add_argument("--dry-run", action="store_true", help="show the unit that would be written; touch nothing")
     _verb(verbs, "disable", "take that back; what runs goes on until the machine goes down")
@@ -417,6 +446,33 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 def _path(text: str) -> Path:
     # A quoted ~, or the one in --config-file=~/x, has not been through the shell's hands.
     return Path(text).expanduser()
+
+
+def _address(text: str) -> str:
+    from launcher import exposure
+
+    try:
+        return exposure.address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 192.168.1.5 or 0.0.0.0") from None
+
+
+def _host_name(text: str) -> str:
+    from launcher import exposure
+
+    try:
+        return exposure.host_name(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name such as gpu-box.example.org, without a port") from None
+
+
+def _origin(text: str) -> str:
+    from launcher import exposure
+
+    try:
+        return exposure.origin(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an origin such as https://chat.example.org:8443") from None
 
 
 def _context(text: str) -> int:

@@ -2,6 +2,7 @@
 //
 //   bench_gateway serve PORT CHUNKS                          every request gets a small JSON, or CHUNKS events of a stream
 //   bench_gateway load PORT CLIENTS SECONDS BODY STREAM KEY  prints one line of JSON
+//   bench_gateway load ... KEY PAUSE                         so many ms between an answer and the next request; all times
 //
 // One thread, epoll, loopback only. An event a turn of the loop for each stream, so that no two share a packet by design.
 #define _GNU_SOURCE
@@ -166,6 +167,7 @@ static char *request;
 static size_t request_size;
 static double *times;
 static size_t answers, room, chunks_seen, errors;
+static double pause_ms;
 
 static void push(int fd) {
     Peer *p = &peers[fd];
@@ -284,14 +286,17 @@ static int load(int port, int clients, double seconds, size_t body, int streams,
             } else if (done) {
                 chunks_seen += p->chunks;
                 if (answers < room) times[answers++] = now() - p->began;
+                if (pause_ms) usleep(pause_ms * 1e3);
                 ask(fd);
             }
         }
     }
     double took = now() - start;
     qsort(times, answers, sizeof *times, by_time);
-    printf("{\"rps\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"chunks_per_s\": %.0f, \"answers\": %zu, \"errors\": %zu}\n", answers / took,
+    printf("{\"rps\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"chunks_per_s\": %.0f, \"answers\": %zu, \"errors\": %zu", answers / took,
            answers ? times[answers / 2] * 1e3 : 0, answers ? times[answers * 99 / 100] * 1e3 : 0, chunks_seen / took, answers, errors);
+    for (size_t i = 0; pause_ms && i < answers; i++) printf("%s%.4f", i ? ", " : ", \"times_ms\": [", times[i] * 1e3);
+    puts(pause_ms && answers ? "]}" : "}");
     return 0;
 }
 
@@ -299,7 +304,8 @@ int main(int count, char **words) {
     loop = epoll_create1(0);
     signal(SIGPIPE, SIG_IGN);
     if (count == 4 && !strcmp(words[1], "serve")) return serve(atoi(words[2]), atoi(words[3]));
-    if (count == 8 && !strcmp(words[1], "load"))
+    if (count == 9) pause_ms = atof(words[8]);
+    if ((count == 8 || count == 9) && !strcmp(words[1], "load"))
         return load(atoi(words[2]), atoi(words[3]), atof(words[4]), strtoul(words[5], NULL, 10), atoi(words[6]), words[7]);
-    return fprintf(stderr, "bench_gateway serve PORT CHUNKS | load PORT CLIENTS SECONDS BODY STREAM KEY\n"), 2;
+    return fprintf(stderr, "bench_gateway serve PORT CHUNKS | load PORT CLIENTS SECONDS BODY STREAM KEY [PAUSE]\n"), 2;
 }

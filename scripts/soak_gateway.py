@@ -137,7 +137,7 @@ async def soak(requests: int, kills: int, seed: int) -> dict[str, object]:
         wake=lambda _: None, limits=Limits(tick=0.05, engine_idle=0.5, idle_time=1.0, head_time=1.0, body_grace=1.0)
     )
     await gateway.open()
-    await gateway.listen([listener])
+    gateway.listen({listener: None})
     here = Soak(random.Random(seed), gateway, listener.getsockname()[1])  # noqa: S311 - chance, not secrets
     await here.start_engine()
     process = psutil.Process()

@@ -58,6 +58,12 @@ def launcher(
         pytest.param(["llm", "use", "x", "--openhands", "v9"], "invalid choice: 'v9'", id="an OpenHands that does not exist"),
         pytest.param(["llm", "add", "x", "--key", "sk"], "unrecognized arguments: --key sk", id="a key as an option"),
         pytest.param(["keys", "add"], "the following arguments are required: NAME", id="a key without a name"),
+        pytest.param(
+            ["serve", "--host", "gpu-box"], "'gpu-box' is not an address such as 192.168.1.5", id="a name to listen on"
+        ),
+        pytest.param(["up", "--allow-host", "box:80"], "'box:80' is not a name such as", id="a name with a port"),
+        pytest.param(["up", "--cors", "chat"], "'chat' is not an origin such as", id="a page without a scheme"),
+        pytest.param(["up", "--host", "::", "--no-host"], "not allowed with argument --host", id="opened and shut at once"),
         pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],
 )

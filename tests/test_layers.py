@@ -19,7 +19,7 @@ LAYERS = (
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
     ("decisions", {
-        "lifecycle", "swap", "carrying", "routing", "unit",
+        "lifecycle", "swap", "carrying", "routing", "unit", "exposure",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
@@ -35,16 +35,16 @@ LAYERS = (
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
-        "history", "systemd", "wiring.apply",
+        "history", "systemd", "wiring.apply", "interfaces",
         "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
-        "gateway.pages", "gateway.switchboard", "gateway.tls",
+        "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls",
     }),
     ("work", {
         "world", "telling", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
-        "beside", "supervisor", "hosting", "following", "packing",
+        "beside", "supervisor", "hosting", "listeners", "exposing", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",

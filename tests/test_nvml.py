@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.gpu import GIB, Gpu, GpuProcess, Health, NvLinks, Ram
+from launcher.gpu import GIB, Gpu, GpuProcess, Health, Load, NvLinks, Ram
 from launcher.nvml import Driver
 from tests.fake_nvml import (
     A100_80,
@@ -44,7 +44,7 @@ from launcher import nvml
 from launcher.errors import LauncherError
 what, *words = pickle.load(sys.stdin.buffer)
 try:
-    answer = nvml.read(words[0], visible=words[1]) if what == "read" else nvml.health(words)
+    answer = nvml.read(words[0], visible=words[1]) if what == "read" else getattr(nvml, what)(words)
 except LauncherError as error:
     answer = error
 import pynvml
@@ -295,5 +295,32 @@ def test_how_a_card_is(tmp_path: Path, lines: tuple[str, ...], expected: Health)
 
 def test_a_driver_that_fails_while_it_is_asked_for_health_is_told(tmp_path: Path) -> None:
     fault = answered(fake_driver(tmp_path, Scenario(LOST_BEFORE)), "health", 0)
+    assert isinstance(fault, LauncherError)
+    assert "GPU is lost" in fault.message
+
+
+# Milliwatts, percent and degrees Celsius, as nvml.h has nvmlDeviceGetPowerUsage, nvmlUtilization_t and nvmlTemperature_t.
+WORK = ("busy 97", "warm 61", "power 412500")
+LOADS = {
+    "a card at work": (Scenario(replace(H100, health=WORK)), Load(97.0, 61.0, 412.5)),
+    "a driver from before there was a newer way to ask for the temperature": (
+        Scenario(replace(H100, health=WORK), lacks=("WITHOUT_TEMPERATURE_V",)),
+        Load(97.0, 61.0, 412.5),
+    ),
+    "a card at rest does nothing, which is no missing figure": (
+        Scenario(replace(H100, health=("busy 0", "warm 31"))),
+        Load(0.0, 31.0, None),
+    ),
+    "a card that tells nothing": (Scenario(H100), Load()),
+}
+
+
+@pytest.mark.parametrize(("scenario", "expected"), LOADS.values(), ids=LOADS.keys())
+def test_what_a_card_does(tmp_path: Path, scenario: Scenario, expected: Load) -> None:
+    assert answered(fake_driver(tmp_path, scenario), "loads", 0) == {0: expected}
+
+
+def test_a_driver_that_fails_while_it_is_asked_for_work_is_told(tmp_path: Path) -> None:
+    fault = answered(fake_driver(tmp_path, Scenario(LOST_BEFORE)), "loads", 0)
     assert isinstance(fault, LauncherError)
     assert "GPU is lost" in fault.message

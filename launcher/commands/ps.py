@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import store
+from launcher import ports, store
+from launcher.exposure import Opening
 from launcher.server import Server, State, state_now
 from launcher.world import World
 
@@ -73,6 +74,8 @@ class PsResult:
 
     rows: tuple[Row, ...]
     address: str = ""
+    port: int = 0
+    reachable: tuple[Opening, ...] = ()
     exit_code: int = 0
 
     def json(self) -> object:
@@ -85,6 +88,7 @@ class PsResult:
                 "pid": row.pid,
                 "context": row.server.context,
                 "base_url": self.address,
+                "reachable": [each.url(self.port) for each in self.reachable if not each.fault],
                 "engine_url": row.server.base_url,
                 "since": row.server.since,
                 "log": str(row.server.log),
@@ -125,7 +129,8 @@ class PsResult:
             )
         if not any(row.state in {"ready", "starting", "waiting", "idle", "held", "asleep"} for row in self.rows):
             return table
-        return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address))
+        also = [Text.assemble(("also     ", "dim"), each.text(self.port)) for each in self.reachable]
+        return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address), *also)
 
 
 def run(world: World) -> PsResult:
@@ -134,7 +139,12 @@ def run(world: World) -> PsResult:
     for server in store.seen(world.home):
         alive = server.handle is not None and world.runner.alive(server.handle)
         rows.append(Row(server, *state_now(server, alive=alive), time.time()))
-    return PsResult(tuple(rows), address=store.address(world.home))
+    return PsResult(
+        tuple(rows),
+        address=store.address(world.home),
+        port=store.port(world.home) or ports.FIRST,
+        reachable=store.openings(world.home),
+    )
 
 
 def watch(world: World, *, every: float) -> Iterator[PsResult]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from launcher import background, lock, unit
+from launcher import background, exposing, lock, store, unit
+from launcher.exposure import Change
 from launcher.hosting import Host
 from launcher.progress import Progress
 from launcher.world import World
@@ -35,14 +36,15 @@ class ServeResult:
         return f"serve ended: {self.reason}"
 
 
-def run(world: World, *, stay: bool) -> ServeResult:
+def run(world: World, *, stay: bool, exposure: Change | None = None) -> ServeResult:
     """Keep alive what is wanted until a signal; unless it is to `stay`, also only until nothing is wanted any more.
 
     INT and TERM end the servers too, which are started again by the next one; SIGUSR1 hands them over as they run, and so does
     SIGUSR2, after which systemd starts no other one. One that is to stay takes over from one in the background. Raises
-    LauncherError if another process does this already.
+    LauncherError if another process does this already, or `exposure` cannot be had.
     """
     world.home.make()
+    wished = exposing.meant(world.home, exposure) if exposure else None
     if stay and (holder := background.at_work(world.home)) and holder.command != background.STAYING:
         background.hand_over(world.home, holder)
     told = _Told()
@@ -50,6 +52,8 @@ def run(world: World, *, stay: bool) -> ServeResult:
     with lock.acquire(world.home.serving, command, waiting=lambda _: None, timeout=_TAKE_OVER):
         say = _stamped(world.progress)
         say(f"{command} (pid {os.getpid()}) begins")
+        if wished and wished != store.exposure(world.home):
+            store.expose(world.home, wished)
         host = Host(world, say=say)
         host.run(told.is_set, stay=stay)
         if told.what == "stop":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher import configurations, keys, lock, ports, probe, processes, store, telling
+from launcher import configurations, exposing, keys, lock, ports, probe, processes, store, telling
 from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
@@ -19,6 +19,7 @@ from launcher.configurations import Traits
 from launcher.deciding import command_of, meant, with_a_gpu
 from launcher.endpoint import Endpoint, base_url
 from launcher.errors import LauncherError
+from launcher.exposure import Change
 from launcher.fitting import AGENT_CONTEXT
 from launcher.following import follow, settled
 from launcher.llm import LLMConfig
@@ -46,6 +47,7 @@ class UpRequest:
     `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
     `idle_stop` and `keep` as in Wanted.
     `proof`: it is asked to call a tool, too, which takes a while on a CPU.
+    `exposure`: what changes of who else is let near.
     """
 
     spec: ServerSpec
@@ -57,6 +59,7 @@ class UpRequest:
     idle_stop: float | None = None
     keep: bool = False
     proof: bool = True
+    exposure: Change = field(default_factory=Change)
 
 
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
@@ -72,6 +75,7 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
         plan=PlanResult(plan, command_of(world, plan, port)),
         proposal=proposal,
         running=_fate(running, asked, plan),
+        reachable=tuple(each.text(port) for each in exposing.foreseen(exposing.meant(world.home, request.exposure))),
     )
 
 
@@ -87,7 +91,8 @@ def run(world: World, request: UpRequest) -> UpResult:
     with lock.acquire(world.home.lock, words, waiting=wait, timeout=None):
         port_before = store.port(world.home)
         try:
-            return _up(world, request)
+            with exposing.kept(world.home, request.exposure):
+                return _up(world, request)
         except BaseException:
             nothing = not store.wishes(world.home)[0]
             if nothing and not any(server.handle for server in store.look(world.home)[0]):
@@ -286,6 +291,7 @@ def _told(
         notes=server.notes,
         gpu_hint="" if plan.context >= AGENT_CONTEXT else with_a_gpu(world),
         wanted_wiring=bool(request.targets),
+        reachable=exposing.reached(world.home),
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.commands.plan import PlanResult
-from launcher.endpoint import Endpoint
+from launcher.endpoint import Endpoint, place_of
+from launcher.exposure import Opening
 from launcher.plan import Plan
 from launcher.probe import QUESTION, Proof
 from launcher.results import copied
@@ -40,6 +41,7 @@ class UpResult:
     gpu_hint: str
     wanted_wiring: bool
     notes: tuple[str, ...] = ()
+    reachable: tuple[Opening, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -51,6 +53,10 @@ class UpResult:
             "variant": self.plan.variant.name,
             "engine": self.plan.engine,
             "base_url": self.endpoint.base_url,
+            "reachable": [
+                {"url": each.url(self._port), "from": each.whence, "tls": each.tls, "fault": each.fault}
+                for each in self.reachable
+            ],
             "context": self.endpoint.context,
             "agent_model": f"openai/{self.endpoint.model}",
             "key_file": str(self.key),
@@ -79,6 +85,10 @@ class UpResult:
         for label, value in self._facts():
             facts.add_row(label, value)
         return Group(head, Text(), facts, Text(), *self._wiring(), *self._remarks(), *self._next())
+
+    @property
+    def _port(self) -> int:
+        return place_of(self.endpoint.base_url)[1]
 
     def _facts(self) -> Iterator[tuple[str, str]]:
         yield "asked", QUESTION
@@ -114,7 +124,8 @@ class UpResult:
     def _remarks(self) -> Iterator["RenderableType"]:
         from rich.text import Text
 
-        for remark in (*self.notes, *self.plan.notes, self.gpu_hint):
+        reachable = (each.text(self._port) for each in self.reachable)
+        for remark in (*reachable, *self.notes, *self.plan.notes, self.gpu_hint):
             if remark:
                 yield Text.assemble(("! ", "yellow"), remark)
 
@@ -133,6 +144,7 @@ class DryRunResult:
     plan: PlanResult
     proposal: Proposal
     running: str = ""
+    reachable: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -142,7 +154,14 @@ class DryRunResult:
         edits = [{"path": str(edit.path), "diff": diff([edit])} for edit in self.proposal.edits]
         skips = [{"target": skip.target, "reason": skip.reason} for skip in self.proposal.skips]
         faults = [{"target": fault.target, "message": fault.message, "hint": fault.hint} for fault in self.proposal.faults]
-        return {"plan": self.plan.json(), "edits": edits, "skipped": skips, "faults": faults, "running": self.running}
+        return {
+            "plan": self.plan.json(),
+            "edits": edits,
+            "skipped": skips,
+            "faults": faults,
+            "running": self.running,
+            "reachable": list(self.reachable),
+        }
 
     def text(self) -> "RenderableType":
         from rich.console import Group
@@ -156,6 +175,7 @@ class DryRunResult:
         parts += [Text(f"not possible: {fault.message}\nhint:  {fault.hint}", "red") for fault in self.proposal.faults]
         if self.running:
             parts.append(Text(self.running))
+        parts += [Text(line) for line in self.reachable]
         return Group(*parts, Text(), Text("Nothing was started or written (--dry-run).", "dim"))
 
 

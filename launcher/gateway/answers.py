@@ -1,12 +1,13 @@
 """The bytes that the gateway says itself: errors in the client's form, waiting comments, an engine's request."""
 
+import re
 import time
 from types import MappingProxyType
 
 import msgspec
 
 from launcher.gateway.decisions import Refusal
-from launcher.gateway.paths import Dialect
+from launcher.gateway.paths import Dialect, Way
 
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -36,6 +37,8 @@ _PHRASES = {
     505: "HTTP Version Not Supported",
 }
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in _PHRASES.items()}
+# Names of headers (RFC 9110, 5.6.2), with commas between.
+_TOKENS = re.compile(rb"[\w!#$%&'*+.^`|~-]+(, ?[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 _UNAUTHORIZED, _SERVERS = 401, 500
 # OpenAI's names for its errors (openai-python, _exceptions.py), by status; all others are the server's.
 _KINDS = MappingProxyType(
@@ -56,8 +59,8 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def refusal(what: Refusal, dialect: Dialect, *, request: bytes, close: bool, bare: bool = False) -> bytes:
-    """A whole answer that says why; `bare` for HEAD, which has no body."""
+def refusal(what: Refusal, dialect: Dialect, *, request: bytes, close: bool, bare: bool = False, origin: bytes = b"") -> bytes:
+    """A whole answer that says why; `bare` for HEAD, which has no body, `origin` as `for_origin` made it."""
     body = error(what, dialect)
     parts = [
         status_line(what.status),
@@ -72,10 +75,32 @@ def refusal(what: Refusal, dialect: Dialect, *, request: bytes, close: bool, bar
         parts.append(b"WWW-Authenticate: Bearer\r\n")
     if close:
         parts.append(b"Connection: close\r\n")
-    parts.append(b"\r\n")
+    parts.append(b"%b\r\n" % origin)
     if not bare:
         parts.append(body)
     return b"".join(parts)
+
+
+def for_origin(allowed: str) -> bytes:
+    """The lines of an answer's head that let a page of this origin, or of any (`*`), read it."""
+    vary = "" if allowed == "*" else "Vary: Origin\r\n"
+    exposed = "Access-Control-Expose-Headers: X-Request-Id, Retry-After\r\n"
+    return f"Access-Control-Allow-Origin: {allowed}\r\n{vary}{exposed}".encode()
+
+
+def preflight(way: Way, origin: bytes, headers: bytes, *, request: bytes, close: bool) -> bytes:
+    """What a page may ask here; `headers` are those that it wants to send, all of which it may."""
+    methods = b", ".join(way.methods)
+    asked = b"Access-Control-Allow-Headers: %b\r\n" % headers if _TOKENS.fullmatch(headers) else b""
+    return b"".join(
+        (
+            status_line(204),
+            origin,
+            b"Access-Control-Allow-Methods: %b\r\nAccess-Control-Max-Age: 600\r\n%b" % (methods, asked),
+            b"X-Request-Id: %b\r\nDate: %b\r\n" % (request, _date()),
+            b"Connection: close\r\n\r\n" if close else b"\r\n",
+        )
+    )
 
 
 def error(what: Refusal, dialect: Dialect) -> bytes:

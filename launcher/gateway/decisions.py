@@ -16,7 +16,8 @@ class Head(msgspec.Struct, frozen=True):
     """A request's head, as far as it decides; a Struct and not a dataclass, since it is made for each request.
 
     `host` is None and `credentials` empty where no such header came; `length` is -1 where none is told. `here`: the client is
-    on this machine. `repeated`: a header that decides came twice.
+    on this machine. `repeated`: a header that decides came twice. `preflight`: a browser asks for a page of an origin that is
+    let in whether it may ask (Fetch, "CORS-preflight request").
     """
 
     method: bytes
@@ -31,6 +32,7 @@ class Head(msgspec.Struct, frozen=True):
     repeated: bool = False
     version: str = "1.1"
     here: bool = True
+    preflight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,30 @@ class Admitted(msgspec.Struct, frozen=True):
     key: str
 
 
-def admit(table: Table, limits: Limits, head: Head) -> Admitted | Refusal:
+class Preflight(msgspec.Struct, frozen=True):
+    """A browser's question, which comes without a key: what may be asked at this path."""
+
+    way: Way
+
+
+def allowed_origin(table: Table, origin: bytes | None) -> str:
+    """What a browser is told of a page's origin: that origin, `*`, or nothing, for which it keeps answers from the page.
+
+    Credentials are never allowed: what a browser would send by itself opens nothing here, a key is written by the page.
+    """
+    if origin is None or not table.origins:
+        return ""
+    name = origin.decode("latin-1").lower()
+    return "*" if "*" in table.origins else name if name in table.origins else ""
+
+
+def admit(table: Table, limits: Limits, head: Head) -> Admitted | Preflight | Refusal:
     """Whether a request may be asked at all, from its head alone, before a byte of its body is taken."""
     if fault := _malformed(head) or _unknown_host(table, head):
         return fault
     way = WAYS.get(head.path)
-    if way is None:
-        return Refusal(404, "there is no such path here", "path_not_found")
-    if head.method not in way.methods:
-        return Refusal(405, f"{way.path} takes {_words(way)}", "method_not_allowed", allow=_words(way))
+    if way is None or head.method not in way.methods:
+        return _unusual(way, head)
     key = key_name(table.keys, head.credentials)
     if key is None:
         if way.opened != "all" and not (way.opened == "here" and head.here):
@@ -150,6 +167,14 @@ def _is_odd(head: Head) -> bool:
 
 def _bad(message: str) -> Refusal:
     return Refusal(400, message, "bad_request")
+
+
+def _unusual(way: Way | None, head: Head) -> Preflight | Refusal:
+    if way is None:
+        return Refusal(404, "there is no such path here", "path_not_found")
+    if head.preflight:
+        return Preflight(way)
+    return Refusal(405, f"{way.path} takes {_words(way)}", "method_not_allowed", allow=_words(way))
 
 
 _FAULTS: tuple[tuple[Callable[[Head], bool], Refusal], ...] = (

@@ -51,6 +51,9 @@ class Exchange:
     way: Way | None = None
     key = ""
     refusal: Refusal | None = None
+    # For a browser's page: lines of each answer's head; the headers that a preflight names.
+    origin = b""
+    preflight: bytes | None = None
     # Where it goes.
     model = ""
     stream = False
@@ -97,12 +100,19 @@ class Exchange:
     def start(self) -> None:
         """The request is whole: decide what becomes of it."""
         way = self.way
-        if self.refusal is not None or way is None:
+        if self.preflight is not None and way is not None:
+            self._tell_preflight(way, self.preflight)
+        elif self.refusal is not None or way is None:
             self.refuse(self.refusal or _GONE)
         elif way.page:
             self.go(self.board.pages)
         else:
             self._route()
+
+    def _tell_preflight(self, way: Way, headers: bytes) -> None:
+        self.status = 204
+        self.client.write(answers.preflight(way, self.origin, headers, request=self.identity, close=self.last))
+        self._end(close=self.last)
 
     def _route(self) -> None:
         content = self.body[0] if len(self.body) == 1 else b"".join(self.body)
@@ -166,7 +176,7 @@ class Exchange:
         if complete:
             self.link = None
             length = max(length, 0) if length == UNTIL_CLOSE else length
-        if self.served is not None:
+        if self.stream and self.served is not None:
             self.sse = any(line[:12].lower() == b"content-type" and b"text/event-stream" in line for line in lines)
         if self.opened:
             self._choose_when_opened(length)
@@ -204,7 +214,7 @@ class Exchange:
 
     def _begin(self, status: int, lines: list[bytes], length: int, body: bytes) -> None:
         """The head for the client, in our own words, with as much of the body as came with it."""
-        parts = [answers.status_line(status), *lines]
+        parts = [answers.status_line(status), self.origin, *lines]
         if length >= 0:
             parts.append(b"Content-Length: %d\r\n" % length)
         elif self.version == "1.0":
@@ -334,7 +344,8 @@ class Exchange:
         self.last = self.last or self.version == "1.0"
         close = b"Connection: close\r\n" if self.last else b""
         framing = b"" if self.version == "1.0" else b"Transfer-Encoding: chunked\r\n"
-        self.client.write(b"%b%b%bX-Request-Id: %b\r\n\r\n" % (answers.STREAM_HEAD, framing, close, self.identity))
+        head = (answers.STREAM_HEAD, self.origin, framing, close, self.identity)
+        self.client.write(b"%b%b%b%bX-Request-Id: %b\r\n\r\n" % head)
 
     def _leave_turns(self) -> None:
         if self.waiting and self.served is not None:
@@ -351,8 +362,9 @@ class Exchange:
             self._end_stream(why)
             self._end(close=True)
             return
+        bare = self.method == b"HEAD"
         self.client.write(
-            answers.refusal(why, self._dialect, request=self.identity, close=self.last, bare=self.method == b"HEAD")
+            answers.refusal(why, self._dialect, request=self.identity, close=self.last, bare=bare, origin=self.origin)
         )
         self._end(close=self.last)
 

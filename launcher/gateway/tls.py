@@ -11,6 +11,12 @@ def context(certificate: Path, key: Path) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
+    renew(made, certificate, key)
+    return made
+
+
+def renew(made: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Prove itself with these files from now on, connections that are open excepted; raises LauncherError as `context`."""
     for path in (certificate, key):
         if not path.is_file():
             raise LauncherError(f"there is no file {path}", hint="--tls-cert and --tls-key name PEM files")
@@ -23,7 +29,6 @@ def context(certificate: Path, key: Path) -> ssl.SSLContext:
     except OSError as error:  # SSLError is one
         hint = "both are PEM files; the certificate's own comes before those that sign it"
         raise LauncherError(f"{certificate} and {key} are no pair: {error.strerror or error}", hint=hint) from None
-    return made
 
 
 class _EncryptedError(Exception):

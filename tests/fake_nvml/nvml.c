@@ -11,6 +11,8 @@
  * A card's health, each Not Supported if it is not said:
  *     clock NOW MOST            reasons BITS          ecc UNCORRECTED
  *     remapped PENDING FAILED   persistence 0
+ * What it does, likewise:
+ *     busy PERCENT              warm DEGREES              power MILLIWATTS
  * Without `memory` the memory query is Not Supported, without `link` the links' are, without `cuda` the CUDA version is unknown.
  * -DOLD_DRIVER leaves out what drivers before 510 do not have, -DWITHOUT_... what older ones do not have.
  */
@@ -29,7 +31,7 @@ typedef struct Device {
     char name[TEXT], uuid[TEXT];
     unsigned long long total, reserved, free;
     int has_memory, major, minor, calls, falls, code, untold, health;
-    unsigned clock, most, pending, failed, persistence;
+    unsigned clock, most, pending, failed, persistence, busy, warm, milliwatts;
     unsigned long long reasons, errors;
     Processes computes, draws;
     unsigned bus, link_count;
@@ -43,7 +45,7 @@ static unsigned card_count;
 static char driver[TEXT];
 static int initialized, cuda;
 
-enum { CLOCK = 1, REASONS = 2, ECC = 4, REMAPPED = 8, PERSISTENCE = 16 };
+enum { CLOCK = 1, REASONS = 2, ECC = 4, REMAPPED = 8, PERSISTENCE = 16, BUSY = 32, WARM = 64, POWER = 128 };
 
 static void add(Processes *processes, const char *values) {
     Process *process = &processes->of[processes->count++];
@@ -69,6 +71,9 @@ static void describe(Device *device, const char *word, const char *values) {
     else if (!strcmp(word, "ecc")) device->health |= ECC, sscanf(values, "%llu", &device->errors);
     else if (!strcmp(word, "remapped")) device->health |= REMAPPED, sscanf(values, "%u %u", &device->pending, &device->failed);
     else if (!strcmp(word, "persistence")) device->health |= PERSISTENCE, sscanf(values, "%u", &device->persistence);
+    else if (!strcmp(word, "busy")) device->health |= BUSY, sscanf(values, "%u", &device->busy);
+    else if (!strcmp(word, "warm")) device->health |= WARM, sscanf(values, "%u", &device->warm);
+    else if (!strcmp(word, "power")) device->health |= POWER, sscanf(values, "%u", &device->milliwatts);
     else if (!strcmp(word, "falls")) sscanf(values, "%d %d", &device->falls, &device->code);
     else if (!strcmp(word, "memory"))
         device->has_memory = sscanf(values, "%llu %llu %llu", &device->total, &device->reserved, &device->free) == 3;
@@ -266,6 +271,37 @@ int nvmlDeviceGetRemappedRows(Device *device, unsigned *corrected, unsigned *unc
     *corrected = *uncorrected = 0;
     *pending = device->pending;
     *failed = device->failed;
+    return SUCCESS;
+}
+
+typedef struct { unsigned gpu, memory; } Utilization;
+typedef struct { unsigned version; int sensor, degrees; } Temperature;
+
+int nvmlDeviceGetUtilizationRates(Device *device, Utilization *rates) {
+    TELL(device, BUSY);
+    rates->gpu = device->busy;
+    rates->memory = 1;
+    return SUCCESS;
+}
+
+#ifndef WITHOUT_TEMPERATURE_V
+int nvmlDeviceGetTemperatureV(Device *device, Temperature *temperature) {
+    TELL(device, WARM);
+    if (temperature->version != (sizeof(Temperature) | 1u << 24)) return INVALID_ARGUMENT;
+    temperature->degrees = (int)device->warm;
+    return temperature->sensor == 0 ? SUCCESS : INVALID_ARGUMENT; /* NVML_TEMPERATURE_GPU */
+}
+#else
+int nvmlDeviceGetTemperature(Device *device, int sensor, unsigned *degrees) {
+    TELL(device, WARM);
+    *degrees = device->warm;
+    return sensor == 0 ? SUCCESS : INVALID_ARGUMENT;
+}
+#endif
+
+int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
+    TELL(device, POWER);
+    *milliwatts = device->milliwatts;
     return SUCCESS;
 }
 

@@ -17,6 +17,7 @@ from launcher.gateway import tls
 from launcher.gateway.access_log import Line, write
 from launcher.gateway.metrics import Reading
 from launcher.gateway.table import Route
+from tests.certificates import certificate
 from tests.gateway.world import KEY, QUICK, place, request, run, until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -150,12 +151,7 @@ def test_a_log_that_is_full_becomes_the_older_of_two(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for localhost and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*argv, *names, "-out", certificate, "-keyout", key], check=True, capture_output=True)
-    return certificate, key
+    return certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
 def test_tls_serves_the_same(pair: tuple[Path, Path]) -> None:
@@ -176,14 +172,14 @@ def test_tls_serves_the_same(pair: tuple[Path, Path]) -> None:
 
 
 def test_files_that_are_no_pair_are_a_known_fault(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    certificate, key = pair
+    signed, key = pair
     locked = tmp_path / "locked.pem"
     argv = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
     subprocess.run(argv, check=True, capture_output=True)
     for files, said in (
-        ((certificate, tmp_path / "none.pem"), "there is no file"),
-        ((certificate, certificate), "are no pair"),
-        ((certificate, locked), "asks for a password"),
+        ((signed, tmp_path / "none.pem"), "there is no file"),
+        ((signed, signed), "are no pair"),
+        ((signed, locked), "asks for a password"),
     ):
         with pytest.raises(LauncherError, match=said):
             tls.context(*files)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ async def place(
     limits: Limits = QUICK,
     log: Path | None = None,
     gpus: Callable[[], Sequence[Reading]] = tuple,
-    **ways: Any,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Place]:
     """A gateway with a ready model `tiny` behind it."""
     started = [await Engine(f"engine-{number}").start() for number in range(engines)]
@@ -145,7 +146,7 @@ async def place(
     listener = socket.create_server(("127.0.0.1", 0))
     here = Place(gateway, listener.getsockname()[1], started, woken)
     await gateway.open()
-    await gateway.listen([listener], **ways)
+    gateway.listen({listener: tls})
     here.publish(here.ready())
     try:
         yield here

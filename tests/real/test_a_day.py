@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,34 @@ def test_one_process_is_killed_and_the_model_answers_again_and_nothing_is_left(m
     assert handle_of(machine).pid == spare.handle.pid, "the spare became the server"
     # One that is not as the new process has to be (variables, affinity) is not used: then that one starts as ever.
     assert waiting & set(local.processes(handle_of(machine))), "and its interpreters processes of it"
+
+
+@pytest.mark.usefixtures("up")
+def test_a_stream_ends_with_an_error_as_its_engine_is_killed_and_who_asks_then_is_answered_by_the_next(
+    machine: Machine,
+) -> None:
+    home, before, address = Home(machine.home), handle_of(machine), row_of(machine)["base_url"]
+    client = openai.OpenAI(base_url=address, api_key=home.key.read_text().strip(), max_retries=0)
+    stream = client.chat.completions.create(
+        model="smollm2-135m", messages=QUESTION, stream=True, max_tokens=4096, extra_body={"ignore_eos": True}
+    )
+    pieces = [next(stream).choices[0].delta.content for _ in range(8)]
+    os.kill(before.pid, signal.SIGKILL)
+    with ThreadPoolExecutor(2) as others:
+        waiting = [others.submit(asked, address, home.key) for _ in range(2)]
+        # What OpenAI's own client makes of the last event.
+        with pytest.raises(openai.APIError, match="the engine ended in the middle of its answer"):
+            pieces += [event.choices[0].delta.content for event in stream]
+        assert len("".join(filter(None, pieces))) > 0
+        assert all("Paris" in each.result(timeout=600) for each in waiting)
+    awaited(lambda: seen(machine).state == "ready")
+    assert handle_of(machine) != before
+
+    def logged() -> list[str]:
+        return [line.split()[6] for line in (home.logs / "access.log").read_text().splitlines()[-3:]]
+
+    # The log is written a moment after the answers.
+    awaited(lambda: sorted(logged()) == ["200", "200", "502"], 10.0)
 
 
 @pytest.mark.usefixtures("up")
