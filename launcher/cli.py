@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; its exit code."""
     _take_any_encoding()
     try:
-        typed = words.parser().parse_args(argv)
+        typed = words.parse(argv)
     except words.UsageError as error:
         return _usage(error, as_json="--json" in argv)
     _end_alike()
@@ -364,6 +364,23 @@ def _keys_remove(typed: argparse.Namespace) -> int:
     return _show(keys_remove.run(home, typed.name), as_json=typed.json)
 
 
+def _run(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import run
+    from launcher.running.registry import AGENTS
+
+    host.refuse_platform()
+    request = run.RunRequest(agent=typed.agent, words=typed.words, model=typed.model)
+    if typed.dry_run:
+        with _world() as world:
+            result = run.dry_run(world, request, AGENTS)
+        return _show(result, as_json=typed.json)
+    # The agent has the terminal for itself: nothing of ours is on the screen any more.
+    with _world() as world:
+        ready = run.ready(world, request, AGENTS)
+    return run.run(world, ready)
+
+
 def _chat(typed: argparse.Namespace) -> int:
     from launcher.commands import chat
 
@@ -556,6 +573,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "logs": _logs,
         "explain": _explain,
         "chat": _chat,
+        "run": _run,
         "plan": _plan,
         "gpus": _gpus,
         "models": _models,

@@ -116,6 +116,11 @@ class Home:
         return self.root / "llm"
 
     @property
+    def running(self) -> Path:
+        """A folder for each agent that `launcher run` has started, for as long as it runs."""
+        return self.root / "running"
+
+    @property
     def spares(self) -> Path:
         """The pipe and the record of a warm spare."""
         return self.root / "spare"

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,6 +36,16 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"{self.prog} --help")
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What was typed; raises UsageError. After `run`, what stands behind `--` is the agent's, whatever it looks like."""
+    if argv[:1] != ["run"] or "--" not in argv:
+        return parser().parse_args(argv)
+    end = argv.index("--")
+    typed = parser().parse_args(argv[:end])
+    typed.words = tuple(argv[end + 1 :])
+    return typed
+
+
 def parser() -> "_Parser":
     """What may be typed; raises UsageError instead of ending the program."""
     root = _Parser(prog="launcher", description=_ABOUT, epilog=_CODES, allow_abbrev=False)
@@ -59,6 +69,7 @@ def parser() -> "_Parser":
     _add_log(_verb(verbs, "explain", "why an engine ended, from its log, and what to do"))
     chat = _verb(verbs, "chat", "talk to the model in the terminal")
     chat.add_argument("model", nargs="?", metavar="NAME", help="a model that `launcher ps` shows (default: the one that runs)")
+    _add_run(_verb(verbs, "run", "start a coding agent on the model, with nothing written into its files"))
     plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
     _add_model(plan)
     _add_choice(plan)
@@ -81,6 +92,15 @@ def parser() -> "_Parser":
     _verb(verbs, "wires", "which agents were told about the model")
     _verb(verbs, "unwire", "give the agents' files back as they were")
     return root
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.usage = "%(prog)s [--model MODEL] [--dry-run] AGENT [-- WORD ...]"
+    run.add_argument("agent", metavar="AGENT", help="such as opencode, claude or codex; any other word lists them all")
+    run.add_argument("--model", metavar="MODEL", help=f"{_WHERE} (default: the one that runs, else what `launcher up` takes)")
+    run.add_argument("--dry-run", action="store_true", help="show the command and its files, the key masked; start nothing")
+    run.set_defaults(words=())
+    run.epilog = "What stands behind `--` goes to the agent. Its exit code is this program's."
 
 
 def _add_up(up: argparse.ArgumentParser) -> None:

@@ -57,6 +57,8 @@ def launcher(
         pytest.param(["llm", "use"], "the following arguments are required: NAME", id="no configuration to use"),
         pytest.param(["llm", "use", "x", "--openhands", "v9"], "invalid choice: 'v9'", id="an OpenHands that does not exist"),
         pytest.param(["llm", "add", "x", "--key", "sk"], "unrecognized arguments: --key sk", id="a key as an option"),
+        pytest.param(["run", "--model", "m"], "the following arguments are required: AGENT", id="no agent to start"),
+        pytest.param(["run", "llm", "hi"], "unrecognized arguments: hi", id="words for an agent without the dashes"),
         pytest.param(["keys", "add"], "the following arguments are required: NAME", id="a key without a name"),
         pytest.param(["ps", "--js"], "unrecognized arguments: --js", id="half an option"),
     ],

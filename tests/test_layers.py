@@ -17,7 +17,7 @@ LAYERS = (
         "starts", "phases", "watch",
         "gateway.table", "gateway.limits", "gateway.paths",
     }),
-    ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
+    ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
     ("decisions", {
         "lifecycle", "carrying", "routing", "unit",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
@@ -26,12 +26,14 @@ LAYERS = (
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction", "estimate",
         "wiring.openhands_profile", "wiring.openhands_toml",
         "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings", "wiring.json_slots",
+        "running.aider", "running.claude", "running.codex", "running.goose", "running.llm", "running.opencode",
+        "running.openhands", "running.qwen",
         "llm_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
         "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
     }),
-    ("registries", {"engines.registry", "wiring.registry"}),
+    ("registries", {"engines.registry", "wiring.registry", "running.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
@@ -41,6 +43,7 @@ LAYERS = (
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
         "gateway.pages", "gateway.switchboard", "gateway.tls",
+        "running.execution",
     }),
     ("work", {
         "world", "telling", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
@@ -51,6 +54,7 @@ LAYERS = (
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
         "models_rm", "enable", "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
+        "run",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
 )  # fmt: skip
@@ -133,7 +137,7 @@ def test_the_table_names_no_module_that_is_gone() -> None:
     assert set(LAYER_OF) <= set(MODULES)
 
 
-@pytest.mark.parametrize("package", ["engines", "wiring"])
+@pytest.mark.parametrize("package", ["engines", "wiring", "running"])
 def test_an_adapter_is_named_in_its_registry_alone(package: str) -> None:
     inside = {name for name in set(MODULES) - SCRIPTS if name.startswith(f"{package}.")}
     adapters = {name for name in inside if LAYERS[LAYER_OF[name]][0] == "decisions"}

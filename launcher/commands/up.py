@@ -305,16 +305,18 @@ def _port(world: World, request: UpRequest) -> int:
     port = request.port or store.port(world.home)
     if port is None:
         return _first_port(world)
-    if (holder := ports.holder(port)) and not _is_ours(world, port, holder):
+    if (holder := _stranger(world, port)) and (holder := _stranger(world, port, after=_LOOK)):
         hint = "stop that program, or move to another port with --port (agents are wired anew)"
         raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
     return port
 
 
-def _is_ours(world: World, port: int, holder: str) -> bool:
-    """Whether the gateway of this home is who listens there."""
+def _stranger(world: World, port: int, *, after: float = 0.0) -> str | None:
+    """Who holds the port, if that is not the gateway of this home: it binds a moment before it says so."""
+    time.sleep(after)
+    holder = ports.holder(port)
     listening, pid = store.listening(world.home)[0], store.listener(world.home)
-    return listening == port and holder.endswith(f"(pid {pid})")
+    return holder if holder and not (listening == port and holder.endswith(f"(pid {pid})")) else None
 
 
 def _first_port(world: World) -> int:
