@@ -15,7 +15,7 @@ LAYERS = (
         "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared", "weight_files", "packed", "providers", "verified",
         "starts", "phases", "watch",
-        "gateway.table", "gateway.limits", "gateway.paths",
+        "gateway.table", "gateway.limits", "gateway.paths", "wiring.spans",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
     ("decisions", {
@@ -28,6 +28,7 @@ LAYERS = (
         "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings", "wiring.json_slots",
         "running.aider", "running.claude", "running.codex", "running.goose", "running.llm", "running.opencode",
         "running.openhands", "running.qwen",
+        "wiring.slots", "wiring.jsonc", "wiring.yaml_rows",
         "llm_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
@@ -80,7 +81,19 @@ EFFECTS = {
 }
 # Reading verbs answer at once: these are imported inside the function that needs them.
 HEAVY = {
-    *("huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv", "prometheus_client"),
+    *(
+        "huggingface_hub",
+        "litellm",
+        "aiohttp",
+        "httpx",
+        "rich",
+        "tomlkit",
+        "yaml",
+        "platformdirs",
+        "pynvml",
+        "uv",
+        "prometheus_client",
+    ),
 }
 
 
