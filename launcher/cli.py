@@ -86,7 +86,7 @@ def _up(typed: argparse.Namespace) -> int:
     host.refuse_platform()
     request = up.UpRequest(
         spec=_packed(typed) if typed.pack else _spec(typed),
-        targets={} if typed.no_wire else TARGETS,
+        targets={} if typed.no_wire else {name: each for name, each in TARGETS.items() if each.AGENT == "openhands"},
         config_file=typed.config_file,
         register_only=typed.register_only,
         port=typed.port,

@@ -15,7 +15,7 @@ LAYERS = (
         "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared", "weight_files", "packed", "providers", "verified",
         "starts", "phases", "watch",
-        "gateway.table", "gateway.limits", "gateway.paths", "wiring.spans",
+        "gateway.table", "gateway.limits", "gateway.paths", "wiring.spans", "forms",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
     ("decisions", {
@@ -29,6 +29,8 @@ LAYERS = (
         "running.aider", "running.claude", "running.codex", "running.goose", "running.llm", "running.opencode",
         "running.openhands", "running.qwen",
         "wiring.slots", "wiring.jsonc", "wiring.yaml_rows",
+        "wiring.opencode", "wiring.kilo", "wiring.claude", "wiring.qwen", "wiring.pi", "wiring.litellm", "wiring.llm",
+        "wiring.aider", "wiring.continue_", "wiring.codex",
         "llm_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",

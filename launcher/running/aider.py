@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher import forms
 from launcher.command import Command
 from launcher.llm import LLMConfig
 from launcher.running.base import Start, User
@@ -21,15 +22,6 @@ def start(llm: LLMConfig, words: Sequence[str], folder: Path, user: User) -> Sta
     """
     model = f"hosted_vllm/{llm.served}"
     metadata, settings = folder / "metadata.json", folder / "settings.yml"
-    known = {
-        "max_tokens": llm.max_output_tokens,
-        "max_input_tokens": llm.max_input_tokens,
-        "max_output_tokens": llm.max_output_tokens,
-        "input_cost_per_token": 0,
-        "output_cost_per_token": 0,
-        "litellm_provider": "hosted_vllm",
-        "mode": "chat",
-    }
     parameters = {
         "api_base": llm.base_url,
         "api_key": llm.api_key,
@@ -37,7 +29,7 @@ def start(llm: LLMConfig, words: Sequence[str], folder: Path, user: User) -> Sta
         "timeout": llm.timeout,
     }
     files = {
-        metadata: json.dumps({model: known}, indent=2) + "\n",
+        metadata: json.dumps({model: forms.litellm(llm)}, indent=2) + "\n",
         # YAML takes JSON.
         settings: json.dumps([{"name": "aider/extra_params", "extra_params": parameters}], indent=2) + "\n",
     }

@@ -8,10 +8,6 @@ from typing import Protocol
 from launcher.command import Command
 from launcher.llm import LLMConfig
 
-# What our provider is called in configurations that list several, and the variable that holds its key there.
-PROVIDER = "launcher"
-KEY = "MODEL_LAUNCHER_KEY"
-
 
 @dataclass(frozen=True, slots=True)
 class User:

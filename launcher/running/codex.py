@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.command import Command
+from launcher.forms import KEY, PROVIDER
 from launcher.llm import LLMConfig
-from launcher.running.base import KEY, PROVIDER, Start, User
+from launcher.running.base import Start, User
 
 NAME = "codex"
 PROGRAM = "codex"

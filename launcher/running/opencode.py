@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher import forms
 from launcher.command import Command
+from launcher.forms import KEY, PROVIDER
 from launcher.llm import LLMConfig
-from launcher.running.base import KEY, PROVIDER, Start, User
+from launcher.running.base import Start, User
 
 NAME = "opencode"
 PROGRAM = "opencode"
@@ -22,20 +24,6 @@ def start(llm: LLMConfig, words: Sequence[str], folder: Path, user: User) -> Sta
 
 
 def _configuration(llm: LLMConfig) -> dict[str, Any]:
-    """Without limits it asks for 32,000 tokens and never compacts; the small model too, or titles would be made elsewhere."""
-    model = {
-        "name": llm.served,
-        "tool_call": True,
-        "attachment": not llm.disable_vision,
-        "modalities": {"input": ["text"] if llm.disable_vision else ["text", "image"], "output": ["text"]},
-        "limit": {"context": llm.window, "output": llm.max_output_tokens},
-        "cost": {"input": 0, "output": 0},
-    }
-    provider = {
-        "npm": "@ai-sdk/openai-compatible",
-        "name": "model-launcher",
-        "options": {"baseURL": llm.base_url, "apiKey": f"{{env:{KEY}}}", "timeout": (llm.timeout or 0) * 1000},
-        "models": {llm.served: model},
-    }
+    """The small model too, or titles would be made elsewhere."""
     name = f"{PROVIDER}/{llm.served}"
-    return {"provider": {PROVIDER: provider}, "model": name, "small_model": name}
+    return {"provider": {PROVIDER: forms.opencode(llm, f"{{env:{KEY}}}")}, "model": name, "small_model": name}

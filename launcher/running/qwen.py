@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher import forms
 from launcher.command import Command
+from launcher.forms import KEY
 from launcher.llm import LLMConfig
-from launcher.running.base import KEY, Start, User
+from launcher.running.base import Start, User
 
 NAME = "qwen"
 PROGRAM = "qwen"
@@ -17,19 +19,8 @@ TOOLS = True
 def start(llm: LLMConfig, words: Sequence[str], folder: Path, user: User) -> Start:  # noqa: ARG001 - it finds its own files
     """No variable tells it the limits, and a user's own list of providers would come before variables (Qwen Code 0.24)."""
     settings = folder / "settings.json"
-    model = {
-        "id": llm.served,
-        "name": llm.served,
-        "baseUrl": llm.base_url,
-        "envKey": KEY,
-        "generationConfig": {
-            "contextWindowSize": llm.window,
-            "timeout": (llm.timeout or 0) * 1000,
-            "samplingParams": {"max_tokens": llm.max_output_tokens},
-        },
-    }
     content = {
-        "modelProviders": {"openai": [model]},
+        "modelProviders": {"openai": [forms.qwen(llm)]},
         "security": {"auth": {"selectedType": "openai"}},
         "model": {"name": llm.served},
     }

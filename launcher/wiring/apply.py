@@ -178,8 +178,10 @@ def _edits(target: Target, place: Place, llm: LLMConfig, found: Mapping[Path, _F
             before=each.before,
             now=each.now,
             after=after[path],
+            default=place.default,
         )
         for path, each in found.items()
+        if each.earlier or not each.before == each.now == after[path]
     ]
 
 

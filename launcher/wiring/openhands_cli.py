@@ -12,7 +12,7 @@ from launcher.wiring.json_slots import Document, Slot
 NAME = "openhands-cli"
 AGENT = "openhands"
 GENERATIONS = ("cli",)
-PROGRAM = "openhands"
+PROGRAMS = ("openhands",)
 
 _KIND: Slot = ("kind",)
 _LLM: Slot = ("llm",)
@@ -35,7 +35,7 @@ def refuses(llm: LLMConfig) -> str | None:
 
 def leaves(files: Files, place: Place) -> str | None:
     """A machine without the command and without its file, unless the file shall be made."""
-    here = NAME in place.chosen or PROGRAM in place.programs or any(text is not None for text in files.values())
+    here = NAME in place.chosen or "openhands" in place.programs or any(text is not None for text in files.values())
     return None if here else ""
 
 

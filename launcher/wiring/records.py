@@ -25,6 +25,7 @@ class Record:
     after: str | None = field(repr=False)
     mode: int | None
     made: tuple[str, ...]
+    default: bool = False
 
     def text(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -43,6 +44,7 @@ def record_of(edit: Edit, real: Path, *, made: tuple[str, ...]) -> Record:
         after=edit.after,
         mode=edit.mode,
         made=made,
+        default=edit.default,
     )
 
 

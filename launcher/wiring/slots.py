@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.errors import LauncherError
+from launcher.wiring.base import Files
 from launcher.wiring.spans import Node, Part, Scalar, Source, written
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The item of a list that has these values in these fields; under the field "" the item itself is the value."""
+    """The item of a list that has these values in these fields, `a.b` is b in a; under the field "" the item is the value."""
 
     fields: tuple[tuple[str, str], ...]
 
     def is_it(self, tree: object) -> bool:
-        return all((tree if name == "" else _got(tree, name)) == value for name, value in self.fields)
+        return all(at(tree, tuple(name.split(".")) if name else ()) == value for name, value in self.fields)
 
 
 Step = str | Item
@@ -78,12 +79,12 @@ def without(
     now: str | None,
     before: str | None,
     after: str | None,
-    slots: Callable[[Any], Iterable[Slot]],
+    slots: Callable[[Any, Any], Iterable[Slot]],
     ours: Callable[[Any, Any], bool] | None = None,
 ) -> str | None:
     """`now` with what stood `before` at each of our slots that is still `ours`; None if nothing is in a file that we made.
 
-    `slots` are those of the tree that we wrote. Without `ours`, an entry is while it has our addresses.
+    `slots` are those of the trees before and after us. Without `ours`, an entry is while it has our addresses.
     """
     if now == after:
         return before
@@ -92,7 +93,7 @@ def without(
     there, old, mine = (read(language, path, text or "") for text in (now, before, after))
     still = ours or same_address
     left, steps = there.value, []
-    for slot in slots(mine.value):
+    for slot in slots(old.value, mine.value):
         was, put_there, current = at(old.value, slot), at(mine.value, slot), at(left, slot)
         if put_there is NOTHING or current is NOTHING or was == put_there or not still(current, put_there):
             continue
@@ -111,6 +112,21 @@ def without(
         tree = step.done(read(language, path, new).value)
         new = _tried(language, path, _take(language, new, step), tree, step.slot)
     return new
+
+
+def all_without(
+    language: Language, now: Files, before: Files, after: Files, slots: Callable[[Any, Any], Iterable[Slot]]
+) -> Files:
+    """`without` for each of these files."""
+    return {path: without(language, path, text, before[path], after[path], slots) for path, text in now.items()}
+
+
+def new_items(old: object, mine: object, slot: Slot, fields: Iterable[str]) -> Iterator[Slot]:
+    """The slots of the items that only the second tree has in a list, each known by these fields."""
+    there = at(old, slot)
+    for item in at(mine, slot) if isinstance(at(mine, slot), list) else ():
+        if not isinstance(there, list) or item not in there:
+            yield (*slot, Item(tuple((name, at(item, tuple(name.split(".")) if name else ())) for name in fields)))
 
 
 def read(language: Language, path: Path, text: str) -> Node:
@@ -189,7 +205,7 @@ def _put(language: Language, text: str, slot: Slot, value: object) -> Iterator[s
         found = _part_of(node, step)
         if found is None:
             inner = _nested(slot[depth + 1 :], value)
-            if _is_empty(node.value) and (depth or isinstance(step, Item)):
+            if _is_empty(node.value) and depth:
                 whole = [inner] if isinstance(step, Item) else {step: inner}
                 yield from language.replaced(text, node, whole, at=start)
             yield from language.added(text, node, None if isinstance(step, Item) else step, inner)
@@ -230,7 +246,7 @@ class _Back:
     def done(self, tree: Any) -> Any:
         if self.value is not None:
             return _with(tree, self.slot, self.value.value)
-        return _dropped(tree, self.slot)
+        return _dropped(tree, self.slot) or {}
 
 
 def _way_back(there: object, old: Node, slot: Slot, before: str) -> _Back:

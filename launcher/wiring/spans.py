@@ -81,7 +81,8 @@ class Flow:
         part = node.parts[number]
         after = self.blank.match(text, part.node.end)
         comma = after.end() if after and text.startswith(",", after.end()) else None
-        for start in (len(text[: part.start].rstrip(" \t\r\n")), part.start):
+        head = text[: part.start].rstrip(" \t").removesuffix("\n").removesuffix("\r")
+        for start in (len(head), part.start):
             if comma is not None:
                 tail = text[part.node.end : comma] + text[comma + 1 :]
                 alone = text[:start].endswith(("{", "[")) and "\n" not in text[start : part.start]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.endpoint import Endpoint
+from launcher.forms import KEY
 from launcher.llm import LLMConfig
-from launcher.running.base import KEY, Mirror, Start, User
+from launcher.running.base import Mirror, Start, User
 from launcher.running.registry import AGENTS
 
 HIDDEN = "sk-very-secret-0123456789"

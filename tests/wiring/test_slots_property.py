@@ -67,7 +67,7 @@ def came_back(language: Language, before: str, values: dict[Slot, Any], says: An
     assert says(after) == expected(says(before), values)
 
     def taken(now: str) -> str | None:
-        return slots.without(language, PATH, now, before, after, lambda _: list(values))
+        return slots.without(language, PATH, now, before, after, lambda *_: list(values))
 
     assert taken(after) == before
 
