@@ -80,13 +80,15 @@ def _system_fault(error: OSError) -> LauncherError:
 
 def _up(typed: argparse.Namespace) -> int:
     from launcher import host
-    from launcher.commands import up
+    from launcher.commands import up, wire
     from launcher.wiring.registry import TARGETS
 
     host.refuse_platform()
     request = up.UpRequest(
         spec=_packed(typed) if typed.pack else _spec(typed),
-        targets={} if typed.no_wire else {name: each for name, each in TARGETS.items() if each.AGENT == "openhands"},
+        targets={} if typed.no_wire else wire.named(("openhands", *typed.wire), TARGETS),
+        chosen=frozenset(typed.wire),
+        known={} if typed.no_wire else TARGETS,
         config_file=typed.config_file,
         register_only=typed.register_only,
         port=typed.port,
@@ -544,6 +546,26 @@ def _key_on_stdin() -> str:
     return key
 
 
+def _wire(typed: argparse.Namespace) -> int:
+    from launcher.commands import wire, wire_check
+    from launcher.wiring.registry import TARGETS
+
+    request = wire.WireRequest(
+        agents=tuple(typed.agents),
+        model=typed.model,
+        default=typed.default,
+        config_file=typed.config_file,
+        docker=typed.docker,
+        proof=typed.proof,
+    )
+    with _world() as world:
+        if typed.check:
+            result: Result = wire_check.run(world, wire.named(request.agents, TARGETS))
+        else:
+            result = (wire.dry_run if typed.dry_run else wire.run)(world, request, TARGETS)
+    return _show(result, as_json=typed.json)
+
+
 def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
@@ -558,7 +580,7 @@ def _unwire(typed: argparse.Namespace) -> int:
     from launcher.wiring.registry import TARGETS
 
     with _world() as world:
-        result = unwire.run(world, TARGETS)
+        result = unwire.run(world, TARGETS, tuple(typed.agents))
     return _show(result, as_json=typed.json)
 
 
@@ -604,6 +626,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "llm test": _llm_test,
         "llm rm": _llm_rm,
         "llm env": _llm_env,
+        "wire": _wire,
         "wires": _wires,
         "unwire": _unwire,
     }

@@ -89,8 +89,10 @@ def parser() -> "_Parser":
     _add_clean(verbs)
     _add_keeping_verbs(verbs)
     _add_llm_verbs(_verb(verbs, "llm", "the LLM configurations there are: models here, and models of providers"))
+    _add_wire(_verb(verbs, "wire", "tell coding agents of the model, in their own files"))
     _verb(verbs, "wires", "which agents were told about the model")
-    _verb(verbs, "unwire", "give the agents' files back as they were")
+    unwire = _verb(verbs, "unwire", "give the agents' files back as they were")
+    unwire.add_argument("agents", nargs="*", metavar="AGENT", help="only these (default: all)")
     return root
 
 
@@ -101,6 +103,20 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--dry-run", action="store_true", help="show the command and its files, the key masked; start nothing")
     run.set_defaults(words=())
     run.epilog = "What stands behind `--` goes to the agent. Its exit code is this program's."
+
+
+def _add_wire(wire: argparse.ArgumentParser) -> None:
+    wire.add_argument("agents", nargs="*", metavar="AGENT", help="such as opencode (default: those that are on this machine)")
+    wire.add_argument("--model", default="", metavar="NAME", help="a model that was served here (default: the one that runs)")
+    wire.add_argument("--default", action="store_true", help="have the agent start with it; unwire brings the old one back")
+    wire.add_argument("--config-file", type=Path, metavar="FILE", help="the file of an agent that looks for none itself")
+    wire.add_argument(
+        "--docker", action="store_true", help="the agent runs in a container: this machine has another name there"
+    )
+    wire.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask the model to call a tool first")
+    what = wire.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="show the edits; touch nothing")
+    what.add_argument("--check", action="store_true", help="ask with what stands in each agent's file; touch nothing")
 
 
 def _add_up(up: argparse.ArgumentParser) -> None:
@@ -114,6 +130,9 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     )
     up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
     up.add_argument("--no-wire", action="store_true", help="write no agent's files")
+    up.add_argument(
+        "--wire", action="append", default=[], metavar="AGENT", help="tell this agent, too (default: OpenHands); see `wire`"
+    )
     up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
     up.add_argument(
         "--spare",

@@ -15,9 +15,10 @@ LAYERS = (
         "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared", "weight_files", "packed", "providers", "verified",
         "starts", "phases", "watch",
-        "gateway.table", "gateway.limits", "gateway.paths", "wiring.spans", "forms",
+        "gateway.table", "gateway.limits", "gateway.paths", "forms",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
+    ("texts", {"wiring.spans", "wiring.slots", "wiring.jsonc", "wiring.yaml_rows", "wiring.json_slots"}),
     ("decisions", {
         "lifecycle", "carrying", "routing", "unit",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
@@ -25,10 +26,9 @@ LAYERS = (
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction", "estimate",
         "wiring.openhands_profile", "wiring.openhands_toml",
-        "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings", "wiring.json_slots",
+        "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings",
         "running.aider", "running.claude", "running.codex", "running.goose", "running.llm", "running.opencode",
         "running.openhands", "running.qwen",
-        "wiring.slots", "wiring.jsonc", "wiring.yaml_rows",
         "wiring.opencode", "wiring.kilo", "wiring.claude", "wiring.qwen", "wiring.pi", "wiring.litellm", "wiring.llm",
         "wiring.aider", "wiring.continue_", "wiring.codex",
         "llm_env", "llm_settings", "retries", "tool_call",
@@ -41,7 +41,8 @@ LAYERS = (
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
         "history", "systemd", "wiring.apply",
-        "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
+        "wiring.diff", "wiring.records", "wiring.pointing", "containers",
+        "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
@@ -49,7 +50,8 @@ LAYERS = (
         "running.execution",
     }),
     ("work", {
-        "world", "telling", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
+        "world", "telling", "introducing",
+        "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
         "beside", "supervisor", "hosting", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
@@ -57,6 +59,7 @@ LAYERS = (
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
         "models_rm", "enable", "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
+        "wire", "wire_check", "wire_result",
         "run",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
@@ -66,7 +69,7 @@ LAYERS = (
 SCRIPTS = {"conversion", "inspection", "engines.sglang_start", "runners.spare"}
 
 # Values and decisions are computed: nothing in them may touch the machine.
-PURE = {"words", "values", "protocols", "decisions", "registries"}
+PURE = {"words", "values", "protocols", "texts", "decisions", "registries"}
 EFFECTS = {
     "subprocess",
     "socket",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher import configurations, keys, lock, ports, probe, processes, store, telling
+from launcher import configurations, introducing, keys, lock, ports, probe, processes, store, telling
 from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
@@ -44,12 +44,15 @@ class UpRequest:
     """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired.
 
     `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
-    `idle_stop` and `keep` as in Wanted.
+    `idle_stop` and `keep` as in Wanted. `chosen` targets' files are made where there are none; of the `known` ones those
+    that are wired follow the address.
     `proof`: it is asked to call a tool, too, which takes a while on a CPU.
     """
 
     spec: ServerSpec
     targets: Mapping[str, Target] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()
+    known: Mapping[str, Target] = field(default_factory=dict)
     config_file: Path | None = None
     register_only: bool = False
     port: int | None = None
@@ -260,7 +263,8 @@ def _told(
     watch.phase("wiring")
     proposal = _propose(world, request, plan, endpoint)
     outcome = apply.write(proposal.edits, world.home)
-    faults = [*proposal.faults, *outcome.faults]
+    moved = introducing.again(world, request.known)
+    faults = [*proposal.faults, *outcome.faults, *moved.faults]
     llm = _llm(world, plan, endpoint)
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
@@ -270,9 +274,10 @@ def _told(
         tools=tools,
         key=world.home.key,
         log=server.log,
-        edits=outcome.edits,
+        edits=(*outcome.edits, *moved.edits),
         skips=proposal.skips,
         faults=tuple(faults),
+        offered=introducing.offered(world, request.known, llm),
         starts=tuple(
             target.start_line(_place(world, request), llm) for name, target in request.targets.items() if name in taken
         ),
@@ -346,7 +351,7 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
 
 
 def _place(world: World, request: UpRequest) -> Place:
-    return telling.place(world, config_file=request.config_file, register_only=request.register_only)
+    return telling.place(world, config_file=request.config_file, register_only=request.register_only, chosen=request.chosen)
 
 
 def _llm(world: World, plan: Plan, endpoint: Endpoint) -> LLMConfig:

@@ -12,6 +12,15 @@ Files = Mapping[Path, str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a person wanted files to be wired, as in Place: what must be known to do the same again."""
+
+    default: bool = False
+    docker: bool = False
+    register_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where an agent's files are looked for: the user's home directory and the config.toml that was chosen.
 
@@ -31,6 +40,10 @@ class Place:
     default: bool = False
     named: Path | None = None
     own: Path = Path()
+
+    @property
+    def manner(self) -> Manner:
+        return Manner(self.default, self.docker, self.register_only)
 
     @property
     def config(self) -> Path:
@@ -62,7 +75,7 @@ class Place:
 class Edit:
     """One file of one target: the user's own text, what is in it now and what shall be; None is no file.
 
-    `mode` is the file's own, from before we came; None where there was no file. `default` as in Place.
+    `mode` is the file's own, from before we came; None where there was no file.
     """
 
     target: str
@@ -74,7 +87,7 @@ class Edit:
     before: str | None = field(repr=False)
     now: str | None = field(repr=False)
     after: str | None = field(repr=False)
-    default: bool = False
+    manner: Manner = Manner()
 
     @property
     def changes(self) -> bool:

@@ -17,6 +17,7 @@ from launcher.commands.llm_add import AddRequest
 from launcher.commands.llm_edit import EditRequest
 from launcher.commands.llm_use import UseRequest
 from launcher.commands.up import UpRequest
+from launcher.commands.wire_result import WireResult
 from launcher.errors import LauncherError
 from launcher.results import Result
 from launcher.server import ServerSpec
@@ -270,7 +271,7 @@ def test_variables_are_written_for_a_container_with_the_hosts_name(world: World)
 # -- using --
 
 
-def written(result: llm_use.LLMUseResult) -> dict[str, str]:
+def written(result: WireResult) -> dict[str, str]:
     return {edit.target: edit.path.name for edit in result.edits}
 
 
