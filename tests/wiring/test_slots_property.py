@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -10,11 +12,16 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from launcher.wiring import slots
+from launcher.home import Home
+from launcher.wiring import apply, slots
+from launcher.wiring.base import Place
 from launcher.wiring.jsonc import JSON
+from launcher.wiring.registry import TARGETS
 from launcher.wiring.slots import Item, Language, Slot
 from launcher.wiring.yaml_rows import YAML
 from tests.wiring.configurations import JSON_REMARKS, Configuration, json_texts, yaml_texts
+from tests.wiring.values import LARGE
+from tests.wiring.values import place as place_of
 
 PATH = Path("/x/agent.config")
 URL = "http://127.0.0.1:8400/v1"
@@ -94,3 +101,67 @@ def test_any_json_comes_back_whole(comments: bool, draw: st.DataObject, values: 
 def test_any_yaml_comes_back_whole(drawn: Configuration, values: dict[Slot, Any]) -> None:
     assume(takes(drawn.says, values))
     came_back(YAML(), drawn.text, values, yaml_says, "# ???")
+
+
+# What agents' entries stand in, at the top of their files.
+OURS = {
+    "provider",
+    "models",
+    "model",
+    "small_model",
+    "env",
+    "modelProviders",
+    "security",
+    "providers",
+    "model_list",
+    "name",
+    "version",
+    "schema",
+}
+
+
+def world_place(root: Path, name: str) -> Place:
+    """All of the agent's files below a folder, and its default ours."""
+    return replace(place_of(root), chosen=frozenset({name}), default=True, own=root / "own")
+
+
+# The agents' own files, with their own entries: those whose file is one of these kinds.
+AGENTS = {
+    "opencode.json": ("opencode", json_texts(comments=True)),
+    "settings.json of qwen": ("qwen", json_texts(comments=True)),
+    "settings.json of claude": ("claude", json_texts(comments=False)),
+    "models.json of pi": ("pi", json_texts(comments=True)),
+    "litellm.yaml": ("litellm", yaml_texts()),
+    "config.yaml of continue": ("continue", yaml_texts()),
+}
+
+
+@pytest.mark.parametrize(("name", "texts"), AGENTS.values(), ids=AGENTS)
+@given(draw=st.data())
+def test_any_agents_file_comes_back_whole_over_a_symlink(
+    name: str, texts: st.SearchStrategy[Configuration], draw: st.DataObject
+) -> None:
+    drawn = draw.draw(texts)
+    target = {name: TARGETS[name]}
+    with TemporaryDirectory() as folder:
+        home, place = Home(Path(folder) / "launcher"), world_place(Path(folder), name)
+        path = TARGETS[name].paths(place, LARGE)[-1 if name == "opencode" else 0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        real = Path(folder) / f"dotfiles{path.suffix}"
+        real.write_bytes(drawn.text.encode())
+        path.symlink_to(real)
+        proposal = apply.propose(target, place, LARGE, home)
+        if proposal.faults:
+            # Only where something else stands in the place of ours.
+            assert "in a form" in proposal.faults[0].message
+            assert proposal.edits == ()
+            return
+        assert apply.write(proposal.edits, home).faults == ()
+        text = real.read_bytes().decode()
+        says = (yaml_says if path.suffix == ".yaml" else json_says)(text)
+        assert LARGE.base_url.removesuffix("/v1") in text
+        others = {key: value for key, value in drawn.says.items() if key not in OURS}
+        assert {key: value for key, value in says.items() if key not in OURS} == others
+        apply.unwire(target, home)
+        assert path.is_symlink()
+        assert real.read_bytes() == drawn.text.encode()
