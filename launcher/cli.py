@@ -507,7 +507,7 @@ def _llm_env(typed: argparse.Namespace) -> int:
 
     form: llm_env.Form = "docker" if typed.docker else "file" if typed.file else "shell"
     with _world() as world:
-        result = llm_env.run(world, typed.name, form=form, file=typed.file, show_key=typed.show_key)
+        result = llm_env.run(world, typed.name, form=form, client=typed.client, file=typed.file, show_key=typed.show_key)
     return _show(result, as_json=typed.json)
 
 

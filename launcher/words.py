@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from launcher import __version__
 from launcher.clearance import KINDS
+from launcher.client_env import CLIENTS
+from launcher.llm_env import CLIENT
 
 # Less than this of a GPU holds no engine.
 LEAST_SHARE = 0.05
@@ -334,7 +336,10 @@ def _add_llm_verbs(llm: argparse.ArgumentParser) -> None:
     use.add_argument("--dry-run", action="store_true", help="show the edits; touch nothing")
     named("test", "ask it, as OpenHands does: answer, stream, tool call, vision, window")
     named("rm", "forget one and its key")
-    env = named("env", "as LLM_* variables: lines for a shell, a file, or words for docker run")
+    env = named("env", "as variables: lines for a shell, a file, or words for docker run")
+    env.add_argument(
+        "--for", dest="client", choices=tuple(CLIENTS), default=CLIENT, help="whose variables, LLM_* of OpenHands if nobody's"
+    )
     env.add_argument("--docker", action="store_true", help="write a file of yours alone, and print the words of `docker run`")
     env.add_argument("--file", type=_path, metavar="FILE", help="write a file of yours alone, with the key in it")
     env.add_argument("--show-key", action="store_true", help="print the key too")

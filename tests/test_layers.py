@@ -31,7 +31,7 @@ LAYERS = (
         "running.openhands", "running.qwen",
         "wiring.opencode", "wiring.kilo", "wiring.claude", "wiring.qwen", "wiring.pi", "wiring.litellm", "wiring.llm",
         "wiring.aider", "wiring.continue_", "wiring.codex",
-        "llm_env", "llm_settings", "retries", "tool_call",
+        "llm_env", "client_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
         "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
