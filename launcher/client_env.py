@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from launcher import llm_env
+from launcher import forms, llm_env
 from launcher.llm import LLMConfig
 
 
@@ -39,17 +39,8 @@ def _litellm(llm: LLMConfig) -> dict[str, str]:
 def _litellm_notes(llm: LLMConfig) -> tuple[str, ...]:
     """LiteLLM knows neither window nor price of a model that is in no list."""
     model = f"hosted_vllm/{llm.served}"
-    known = {
-        "litellm_provider": "hosted_vllm",
-        "mode": "chat",
-        "max_tokens": llm.max_output_tokens,
-        "max_input_tokens": llm.max_input_tokens,
-        "max_output_tokens": llm.max_output_tokens,
-        "input_cost_per_token": 0,
-        "output_cost_per_token": 0,
-    }
     return (
-        f"litellm.register_model({json.dumps({model: known})})",
+        f"litellm.register_model({json.dumps({model: forms.litellm(llm)})})",
         f'litellm.completion("{model}", messages=[...], timeout={llm.timeout})',
     )
 

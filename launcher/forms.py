@@ -36,10 +36,10 @@ def opencode(llm: LLMConfig, key: str) -> dict[str, Any]:
 def claude(llm: LLMConfig) -> dict[str, str]:
     """The variables of docs.claude.com, "LLM gateway configuration" and "Model configuration".
 
-    vLLM takes the bearer token alone. Without the window a model of an unknown name is taken for one of a million tokens. What
-    changes with each request at the head of a prompt would keep the engine from using its prefix cache.
+    vLLM takes the bearer token alone. Without the window a model of an unknown name is taken for one of a million tokens; one
+    for compaction alone is not told, since Claude Code 2.1.330 makes 100,000 of anything less. What changes with each request
+    at the head of a prompt would keep the engine from using its prefix cache.
     """
-    window = str(llm.window)
     return {
         "ANTHROPIC_BASE_URL": llm.origin,
         "ANTHROPIC_AUTH_TOKEN": llm.api_key,
@@ -47,8 +47,7 @@ def claude(llm: LLMConfig) -> dict[str, str]:
         "ANTHROPIC_MODEL": llm.served,
         **{f"ANTHROPIC_DEFAULT_{tier}_MODEL": llm.served for tier in ("OPUS", "SONNET", "HAIKU", "FABLE")},
         "CLAUDE_CODE_SUBAGENT_MODEL": llm.served,
-        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": window,
-        "CLAUDE_CODE_AUTO_COMPACT_WINDOW": window,
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(llm.window),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(llm.max_output_tokens),
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         "CLAUDE_CODE_TOTAL_TOKENS_REMINDER": "off",
