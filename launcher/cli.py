@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; its exit code."""
     _take_any_encoding()
     try:
-        typed = words.parser().parse_args(argv)
+        typed = words.parse(argv)
     except words.UsageError as error:
         return _usage(error, as_json="--json" in argv)
     _end_alike()
@@ -81,13 +81,15 @@ def _system_fault(error: OSError) -> LauncherError:
 
 def _up(typed: argparse.Namespace) -> int:
     from launcher import host
-    from launcher.commands import up
+    from launcher.commands import up, wire
     from launcher.wiring.registry import TARGETS
 
     host.refuse_platform()
     request = up.UpRequest(
         spec=_packed(typed) if typed.pack else _spec(typed),
-        targets={} if typed.no_wire else TARGETS,
+        targets={} if typed.no_wire else wire.named(("openhands", *typed.wire), TARGETS),
+        chosen=frozenset(typed.wire),
+        known={} if typed.no_wire else TARGETS,
         config_file=typed.config_file,
         register_only=typed.register_only,
         port=typed.port,
@@ -402,6 +404,23 @@ def _keys_remove(typed: argparse.Namespace) -> int:
     return _show(keys_remove.run(home, typed.name), as_json=typed.json)
 
 
+def _run(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import run
+    from launcher.running.registry import AGENTS
+
+    host.refuse_platform()
+    request = run.RunRequest(agent=typed.agent, words=typed.words, model=typed.model)
+    if typed.dry_run:
+        with _world() as world:
+            result = run.dry_run(world, request, AGENTS)
+        return _show(result, as_json=typed.json)
+    # The agent has the terminal for itself: nothing of ours is on the screen any more.
+    with _world() as world:
+        ready = run.ready(world, request, AGENTS)
+    return run.run(world, ready)
+
+
 def _chat(typed: argparse.Namespace) -> int:
     from launcher.commands import chat
 
@@ -526,7 +545,7 @@ def _llm_env(typed: argparse.Namespace) -> int:
 
     form: llm_env.Form = "docker" if typed.docker else "file" if typed.file else "shell"
     with _world() as world:
-        result = llm_env.run(world, typed.name, form=form, file=typed.file, show_key=typed.show_key)
+        result = llm_env.run(world, typed.name, form=form, client=typed.client, file=typed.file, show_key=typed.show_key)
     return _show(result, as_json=typed.json)
 
 
@@ -565,6 +584,26 @@ def _key_on_stdin() -> str:
     return key
 
 
+def _wire(typed: argparse.Namespace) -> int:
+    from launcher.commands import wire, wire_check
+    from launcher.wiring.registry import TARGETS
+
+    request = wire.WireRequest(
+        agents=tuple(typed.agents),
+        model=typed.model,
+        default=typed.default,
+        config_file=typed.config_file,
+        docker=typed.docker,
+        proof=typed.proof,
+    )
+    with _world() as world:
+        if typed.check:
+            result: Result = wire_check.run(world, wire.named(request.agents, TARGETS))
+        else:
+            result = (wire.dry_run if typed.dry_run else wire.run)(world, request, TARGETS)
+    return _show(result, as_json=typed.json)
+
+
 def _wires(typed: argparse.Namespace) -> int:
     from launcher.commands import wires
     from launcher.wiring.registry import TARGETS
@@ -579,7 +618,7 @@ def _unwire(typed: argparse.Namespace) -> int:
     from launcher.wiring.registry import TARGETS
 
     with _world() as world:
-        result = unwire.run(world, TARGETS)
+        result = unwire.run(world, TARGETS, tuple(typed.agents))
     return _show(result, as_json=typed.json)
 
 
@@ -598,6 +637,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "logs": _logs,
         "explain": _explain,
         "chat": _chat,
+        "run": _run,
         "plan": _plan,
         "gpus": _gpus,
         "models": _models,
@@ -628,6 +668,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "llm test": _llm_test,
         "llm rm": _llm_rm,
         "llm env": _llm_env,
+        "wire": _wire,
         "wires": _wires,
         "unwire": _unwire,
     }

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from launcher import atomic, keys, llm_settings
+from launcher import atomic, keys, llm_env, llm_settings
+from launcher.client_env import CLIENTS
 from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.llm import SECRETS
@@ -72,7 +73,8 @@ def remove(home: Home, name: str) -> None:
     """Forget a configuration and its secrets."""
     for secret in SECRETS:
         secret_path(home, name, secret).unlink(missing_ok=True)
-    env_path(home, name).unlink(missing_ok=True)
+    for client in CLIENTS:
+        env_path(home, name, client).unlink(missing_ok=True)
     path(home, name).unlink(missing_ok=True)
 
 
@@ -97,9 +99,9 @@ def _traits_path(home: Home, name: str) -> Path:
     return home.llm / f"{name}.traits.json"
 
 
-def env_path(home: Home, name: str) -> Path:
+def env_path(home: Home, name: str, client: str = llm_env.CLIENT) -> Path:
     """Where the environment file of a configuration is written for `docker run --env-file`."""
-    return home.llm / f"{name}.env"
+    return home.llm / (f"{name}.env" if client == llm_env.CLIENT else f"{name}.env-{client}")
 
 
 def key_in(path: Path) -> str:

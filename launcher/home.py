@@ -121,6 +121,16 @@ class Home:
         return self.root / "llm"
 
     @property
+    def agents(self) -> Path:
+        """Files that agents are pointed to by a person, where they look for none themselves."""
+        return self.root / "agents"
+
+    @property
+    def running(self) -> Path:
+        """A folder for each agent that `launcher run` has started, for as long as it runs."""
+        return self.root / "running"
+
+    @property
     def spares(self) -> Path:
         """The pipe and the record of a warm spare."""
         return self.root / "spare"

@@ -102,6 +102,24 @@ class LLMConfig:
         """Whether the model is one that this launcher serves."""
         return self.provider == "local"
 
+    @property
+    def served(self) -> str:
+        """A local model's name as its server knows it: without LiteLLM's word for the provider."""
+        return self.model.removeprefix("openai/")
+
+    @property
+    def origin(self) -> str:
+        """The address without /v1, for clients of Anthropic's kind, which add it themselves."""
+        return self.base_url.removesuffix("/v1")
+
+    @property
+    def window(self) -> int:
+        """Tokens of question and answer together, for agents that are told one number; 0 where none is told.
+
+        It is what the two limits leave of the context, since these agents estimate their token counts as well.
+        """
+        return (self.max_input_tokens or 0) + (self.max_output_tokens or 0)
+
 
 def effort(reasoning_parsers: Mapping[str, str]) -> str | None:
     """What a local model's `reasoning_effort` is, by its parsers of thoughts.

@@ -8,6 +8,8 @@ from launcher.llm import DOCKER_HOST, SECRETS, LLMConfig
 from launcher.llm_settings import KINDS, Value, fault_of
 
 PREFIX = "LLM_"
+# Whose variables these are.
+CLIENT = "openhands"
 # As openhands-sdk's LLM.load_from_env has them. OpenHands up to 0.62 takes `true` and `1` alone.
 _TRUE = ("true", "1", "yes", "on")
 # openhands-sdk 1.58 fails on a table in a variable (LLM.load_from_env: a dict's type is not unwrapped).
@@ -51,13 +53,22 @@ def variables(llm: LLMConfig) -> dict[str, str]:
     return told
 
 
-def shell(variables: Mapping[str, str], *, key_file: str, show_key: bool) -> Iterator[str]:
-    """Lines for `eval`: a key comes out of its file when the shell reads the line, unless it shall be shown."""
+def secret_names(llm: LLMConfig, variables: Mapping[str, str]) -> frozenset[str]:
+    """The variables that hold one of a configuration's secrets."""
+    hidden = {getattr(llm, secret) for secret in SECRETS} - {None, ""}
+    return frozenset(name for name, text in variables.items() if text in hidden)
+
+
+def shell(variables: Mapping[str, str], secrets: Mapping[str, str], *, show_key: bool) -> Iterator[str]:
+    """Lines for `eval`; `secrets` are the files in which those of the variables lie that are no one else's to see, "" for none.
+
+    Such a one comes out of its file when the shell reads the line, unless it shall be shown.
+    """
     for name, text in variables.items():
-        if name.removeprefix(PREFIX).lower() not in SECRETS or show_key:
+        if name not in secrets or show_key:
             yield f"export {name}={shlex.quote(text)}"
-        elif name == f"{PREFIX}API_KEY" and key_file:
-            yield f'export {name}="$(cat {shlex.quote(key_file)})"'
+        elif secrets[name]:
+            yield f'export {name}="$(cat {shlex.quote(secrets[name])})"'
         else:
             yield f"# {name} is a secret: --show-key prints it"
 

@@ -62,6 +62,13 @@ def fields_of(llm: LLMConfig, *, usage: str = "agent", null_lives: bool = False)
     return told
 
 
+def condenser_of(llm: LLMConfig) -> dict[str, Any]:
+    """A condenser for an agent of OpenHands' command, which counts tokens by the condenser's own limit alone."""
+    condensed = fields_of(llm, usage="condenser", null_lives=True)
+    made = {"kind": "LLMSummarizingCondenser", "llm": condensed, "max_size": 240, "keep_first": 2}
+    return {**made, "max_tokens": llm.max_input_tokens}
+
+
 def is_ours(now: object, after: object) -> bool:
     """Whether a value in a file is what we wrote, however OpenHands completed it since."""
     if not isinstance(now, dict) or not isinstance(after, dict):

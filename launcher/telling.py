@@ -14,10 +14,8 @@ from launcher.llm_settings import configured
 from launcher.profile import Profile
 from launcher.server import Server, State, state_now
 from launcher.wiring.base import Place
+from launcher.wiring.registry import TARGETS
 from launcher.world import World
-
-# The programs by which targets are found on a machine.
-_PROGRAMS = ("openhands",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,9 @@ def place(
     register_only: bool = False,
     chosen: frozenset[str] = frozenset(),
     docker: bool = False,
+    default: bool = False,
 ) -> Place:
-    """Where OpenHands is configured: the config.toml that was named, the one of this folder, or one of our own."""
+    """Where agents are configured; OpenHands in the config.toml that was named, the one of this folder, or one of our own."""
     here = world.cwd / "config.toml"
     file = config_file or (here if here.exists() else world.home.openhands_config)
     return Place(
@@ -90,6 +89,9 @@ def place(
         programs=_programs(world.env),
         chosen=chosen,
         docker=docker,
+        default=default,
+        named=world.cwd / config_file if config_file else None,
+        own=world.home.agents,
     )
 
 
@@ -100,4 +102,5 @@ def _of_server(world: World, server: Server) -> LLMConfig:
 
 
 def _programs(env: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(name for name in _PROGRAMS if shutil.which(name, path=env.get("PATH")))
+    names = {name for target in TARGETS.values() for name in target.PROGRAMS}
+    return frozenset(name for name in names if shutil.which(name, path=env.get("PATH")))

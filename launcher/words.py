@@ -2,13 +2,15 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from launcher import __version__
 from launcher.clearance import KINDS
+from launcher.client_env import CLIENTS
+from launcher.llm_env import CLIENT
 
 # Less than this of a GPU holds no engine.
 LEAST_SHARE = 0.05
@@ -34,6 +36,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"{self.prog} --help")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What was typed; raises UsageError. After `run`, what stands behind `--` is the agent's, whatever it looks like."""
+    if argv[:1] != ["run"] or "--" not in argv:
+        return parser().parse_args(argv)
+    end = argv.index("--")
+    typed = parser().parse_args(argv[:end])
+    typed.words = tuple(argv[end + 1 :])
+    return typed
 
 
 def parser() -> "_Parser":
@@ -75,6 +87,7 @@ def parser() -> "_Parser":
     _add_log(_verb(verbs, "explain", "why an engine ended, from its log, and what to do"))
     chat = _verb(verbs, "chat", "talk to the model in the terminal")
     chat.add_argument("model", nargs="?", metavar="NAME", help="a model that `launcher ps` shows (default: the one that runs)")
+    _add_run(_verb(verbs, "run", "start a coding agent on the model, with nothing written into its files"))
     plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
     _add_model(plan)
     _add_choice(plan)
@@ -94,9 +107,34 @@ def parser() -> "_Parser":
     _add_clean(verbs)
     _add_keeping_verbs(verbs)
     _add_llm_verbs(_verb(verbs, "llm", "the LLM configurations there are: models here, and models of providers"))
+    _add_wire(_verb(verbs, "wire", "tell coding agents of the model, in their own files"))
     _verb(verbs, "wires", "which agents were told about the model")
-    _verb(verbs, "unwire", "give the agents' files back as they were")
+    unwire = _verb(verbs, "unwire", "give the agents' files back as they were")
+    unwire.add_argument("agents", nargs="*", metavar="AGENT", help="only these (default: all)")
     return root
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.usage = "%(prog)s [--model MODEL] [--dry-run] AGENT [-- WORD ...]"
+    run.add_argument("agent", metavar="AGENT", help="such as opencode, claude or codex; any other word lists them all")
+    run.add_argument("--model", metavar="MODEL", help=f"{_WHERE} (default: the one that runs, else what `launcher up` takes)")
+    run.add_argument("--dry-run", action="store_true", help="show the command and its files, the key masked; start nothing")
+    run.set_defaults(words=())
+    run.epilog = "What stands behind `--` goes to the agent. Its exit code is this program's."
+
+
+def _add_wire(wire: argparse.ArgumentParser) -> None:
+    wire.add_argument("agents", nargs="*", metavar="AGENT", help="such as opencode (default: those that are on this machine)")
+    wire.add_argument("--model", default="", metavar="NAME", help="a model that was served here (default: the one that runs)")
+    wire.add_argument("--default", action="store_true", help="have the agent start with it; unwire brings the old one back")
+    wire.add_argument("--config-file", type=Path, metavar="FILE", help="the file of an agent that looks for none itself")
+    wire.add_argument(
+        "--docker", action="store_true", help="the agent runs in a container: this machine has another name there"
+    )
+    wire.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask the model to call a tool first")
+    what = wire.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="show the edits; touch nothing")
+    what.add_argument("--check", action="store_true", help="ask with what stands in each agent's file; touch nothing")
 
 
 def _add_up(up: argparse.ArgumentParser) -> None:
@@ -110,6 +148,9 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     )
     up.add_argument("--register-only", action="store_true", help="add [llm.NAME] to config.toml and leave its [llm] alone")
     up.add_argument("--no-wire", action="store_true", help="write no agent's files")
+    up.add_argument(
+        "--wire", action="append", default=[], metavar="AGENT", help="tell this agent, too (default: OpenHands); see `wire`"
+    )
     up.add_argument("--port", type=_number(1024, 65_535), metavar="N", help="serve on this port from now on (default: 8400)")
     up.add_argument(
         "--spare",
@@ -359,7 +400,10 @@ def _add_llm_verbs(llm: argparse.ArgumentParser) -> None:
     use.add_argument("--dry-run", action="store_true", help="show the edits; touch nothing")
     named("test", "ask it, as OpenHands does: answer, stream, tool call, vision, window")
     named("rm", "forget one and its key")
-    env = named("env", "as LLM_* variables: lines for a shell, a file, or words for docker run")
+    env = named("env", "as variables: lines for a shell, a file, or words for docker run")
+    env.add_argument(
+        "--for", dest="client", choices=tuple(CLIENTS), default=CLIENT, help="whose variables, LLM_* of OpenHands if nobody's"
+    )
     env.add_argument("--docker", action="store_true", help="write a file of yours alone, and print the words of `docker run`")
     env.add_argument("--file", type=_path, metavar="FILE", help="write a file of yours alone, with the key in it")
     env.add_argument("--show-key", action="store_true", help="print the key too")

@@ -3,4 +3,6 @@
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
+# As many as the exact undo of agents' files is promised for: pytest --hypothesis-profile=all tests/wiring
+settings.register_profile("all", deadline=None, max_examples=2_000)
 settings.load_profile("untimed")

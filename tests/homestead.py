@@ -1,6 +1,7 @@
 """A home in which real `launcher` processes are run, and a model in it whose engine is the stub."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher import background, processes, store
+from launcher import background, catalogue, processes, store
 from launcher.engines import vllm
 from launcher.home import Home
 from launcher.lock import Holder
@@ -23,6 +24,7 @@ from tests.ports_for_tests import own_port
 
 ROOT = Path(__file__).parents[1]
 MODEL = "smollm2-135m"
+SHIPPED = catalogue.shipped() / f"{MODEL}.toml"
 NOWHERE = Path("/nonexistent/model-launcher.service")
 
 
@@ -64,8 +66,12 @@ class Homestead:
         awaited(lambda: (holder := self.holder()) is not None and holder.pid == process.pid)
         return process
 
-    def want(self, port: int) -> None:
-        """A wish for a model whose engine is the stub."""
+    def want(self, port: int, *, context: int = 8192) -> None:
+        """A wish for a model whose engine is the stub; a context that is not the model's own makes a profile of it."""
+        if context != 8192:
+            self.home.profiles.mkdir()
+            own = re.sub(r"max_position_embeddings = \d+", f"max_position_embeddings = {context}", SHIPPED.read_text())
+            (self.home.profiles / SHIPPED.name).write_text(own)
         environment = self.home.root / "engine"
         python = environment / "bin" / "python"
         python.parent.mkdir(parents=True)
@@ -80,7 +86,7 @@ class Homestead:
             version=vllm.VERSION,
         )
         spec = ServerSpec(model=MODEL)
-        planned = replace(spec, engine="vllm", variant="fp16", context=8192)
+        planned = replace(spec, engine="vllm", variant="fp16", context=context)
         env = {name: value for name, value in self.env.items() if name == "PATH"}
         store.keep_port(self.home, port)
         wish = Wanted(spec=spec, ask="one", planned=planned, prepared=prepared, env=env, spare=False)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests import stub_dialects
 from tests.stub_lines import KV_TOKENS, log, say
 
 ANSWER = "The capital of France is Paris."
@@ -217,6 +218,34 @@ class Handler(BaseHTTPRequestHandler):
                 words, reason = cut(request)
                 self.give(request, "text_completion", words, reason)
 
+    def message(self, request: dict[str, Any]) -> None:
+        self.say(request, stub_dialects.message, stub_dialects.message_events)
+
+    def respond(self, request: dict[str, Any]) -> None:
+        self.say(request, stub_dialects.response, stub_dialects.response_events)
+
+    def count(self, request: dict[str, Any]) -> None:
+        self.answer(200, {"input_tokens": usage(request, 0)["prompt_tokens"]})
+
+    def say(
+        self,
+        request: dict[str, Any],
+        whole: Callable[[str, list[str], int], dict[str, Any]],
+        events: Callable[[str, list[str], int], stub_dialects.Events],
+    ) -> None:
+        """The answer in words, whatever tools there are, in the form of one of the other dialects."""
+        with self.generating(request) as refused:
+            words, asked = cut(request)[0], usage(request, 0)["prompt_tokens"]
+            if refused:
+                self.answer(*refused)
+            elif not request.get("stream"):
+                self.answer(200, whole(self.serving.model, words, asked))
+            else:
+                self.begin_stream()
+                for name, content in events(self.serving.model, words, asked):
+                    self.chunk(f"event: {name}\ndata: {json.dumps(content)}\n\n")
+                self.wfile.write(b"0\r\n\r\n")
+
     def generate(self, request: dict[str, Any]) -> None:
         """SGLang's own endpoint."""
         with self.generating({"model": self.serving.model, **request}) as refused:
@@ -268,10 +297,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {**head, "choices": [choice], "usage": used})
 
     def stream(self, request: dict[str, Any], head: dict[str, Any], pieces: list[Any], reason: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self.begin_stream()
         for piece in pieces:
             time.sleep(self.state.slow)
             while self.stalled():
@@ -290,10 +316,17 @@ class Handler(BaseHTTPRequestHandler):
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
+    def begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
     def event(self, content: dict[str, Any] | str) -> None:
-        text = content if isinstance(content, str) else json.dumps(content)
-        chunk = f"data: {text}\n\n".encode()
-        self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+        self.chunk(f"data: {content if isinstance(content, str) else json.dumps(content)}\n\n")
+
+    def chunk(self, text: str) -> None:
+        self.wfile.write(f"{len(text.encode()):x}\r\n".encode() + text.encode() + b"\r\n")
 
     def answer(self, status: int, content: dict[str, Any] | str | None) -> None:
         body = b"" if content is None else content.encode() if isinstance(content, str) else json.dumps(content).encode()
@@ -315,6 +348,9 @@ OPENAI: dict[tuple[str, str], Route] = {
     ("GET", "/v1/models"): Handler.models,
     ("POST", "/v1/chat/completions"): Handler.chat,
     ("POST", "/v1/completions"): Handler.complete,
+    ("POST", "/v1/messages"): Handler.message,
+    ("POST", "/v1/messages/count_tokens"): Handler.count,
+    ("POST", "/v1/responses"): Handler.respond,
     ("GET", "/metrics"): Handler.metrics,
 }
 ROUTES: dict[str, dict[tuple[str, str], Route]] = {

@@ -11,6 +11,7 @@ import pytest
 
 from launcher import carrying
 from launcher.engines import vllm
+from launcher.wiring.registry import TARGETS
 from tests.models_for_tests import tiny_folder
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +58,8 @@ def launcher(
         pytest.param(["llm", "use"], "the following arguments are required: NAME", id="no configuration to use"),
         pytest.param(["llm", "use", "x", "--openhands", "v9"], "invalid choice: 'v9'", id="an OpenHands that does not exist"),
         pytest.param(["llm", "add", "x", "--key", "sk"], "unrecognized arguments: --key sk", id="a key as an option"),
+        pytest.param(["run", "--model", "m"], "the following arguments are required: AGENT", id="no agent to start"),
+        pytest.param(["run", "llm", "hi"], "unrecognized arguments: hi", id="words for an agent without the dashes"),
         pytest.param(["keys", "add"], "the following arguments are required: NAME", id="a key without a name"),
         pytest.param(
             ["serve", "--host", "gpu-box"], "'gpu-box' is not an address such as 192.168.1.5", id="a name to listen on"
@@ -174,7 +177,29 @@ def test_a_new_key_is_printed_where_there_is_no_terminal_only_if_it_was_asked_fo
 
 def test_wires_tells_of_each_target(tmp_path: Path) -> None:
     rows = json.loads(launcher(tmp_path, "wires", "--json").stdout)
-    assert [(row["agent"], row["kind"], row["wired"], row["files"]) for row in rows] == [("openhands", "file", False, [])] * 4
+    assert [row["target"] for row in rows] == list(TARGETS)
+    assert {(row["kind"], row["wired"], tuple(row["files"])) for row in rows} == {("file", False, ())}
+
+
+def test_an_agent_is_told_from_a_plan_and_given_back_and_the_key_is_never_seen(tmp_path: Path) -> None:
+    config = tmp_path / ".config" / "opencode" / "opencode.json"
+    config.parent.mkdir(parents=True)
+    config.write_text('{"theme": "x"} // mine\n')
+    words = ["wire", "opencode", "--model", "smollm2-135m", "--json"]
+    dry = launcher(tmp_path, *words, "--dry-run")
+    assert (dry.returncode, config.read_text()) == (0, '{"theme": "x"} // mine\n')
+    done = launcher(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "still to come" in json.loads(done.stdout)["not_proven"]
+    key = (tmp_path / "home" / "keys" / "agent.key").read_text().strip()
+    assert key in config.read_text()
+    assert [row["target"] for row in json.loads(launcher(tmp_path, "wires", "--json").stdout) if row["wired"]] == ["opencode"]
+    checked = launcher(tmp_path, "wire", "--check", "--json")
+    assert (checked.returncode, json.loads(checked.stdout)[0]["answered"]) == (1, False)
+    assert launcher(tmp_path, "unwire", "codex").returncode == 1
+    undone = launcher(tmp_path, "unwire", "opencode")
+    assert (undone.returncode, config.read_text()) == (0, '{"theme": "x"} // mine\n')
+    assert key not in done.stdout + dry.stdout + checked.stdout + undone.stdout
 
 
 def test_a_provider_is_added_used_and_taken_back_and_its_key_is_never_seen(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ LAYERS = (
         "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared", "weight_files", "packed", "providers", "verified",
         "starts", "phases", "watch",
-        "gateway.table", "gateway.limits", "gateway.paths",
+        "gateway.table", "gateway.limits", "gateway.paths", "forms",
     }),
-    ("protocols", {"engines.base", "runners.base", "wiring.base", "results", "home", "server"}),
+    ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
+    ("texts", {"wiring.spans", "wiring.slots", "wiring.jsonc", "wiring.yaml_rows", "wiring.json_slots"}),
     ("decisions", {
         "lifecycle", "swap", "carrying", "routing", "unit", "exposure",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
@@ -25,32 +26,39 @@ LAYERS = (
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
         "engines.sglang", "engines.yarn", "engines.sglang_memory", "engines.sglang_log", "correction", "estimate",
         "wiring.openhands_profile", "wiring.openhands_toml",
-        "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings", "wiring.json_slots",
-        "llm_env", "llm_settings", "retries", "tool_call",
+        "wiring.openhands_cli", "openhands_llm", "wiring.openhands_settings",
+        "running.aider", "running.claude", "running.codex", "running.goose", "running.llm", "running.opencode",
+        "running.openhands", "running.qwen",
+        "wiring.opencode", "wiring.kilo", "wiring.claude", "wiring.qwen", "wiring.pi", "wiring.litellm", "wiring.llm",
+        "wiring.aider", "wiring.continue_", "wiring.codex",
+        "llm_env", "client_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
         "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
     }),
-    ("registries", {"engines.registry", "wiring.registry"}),
+    ("registries", {"engines.registry", "wiring.registry", "running.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
         "history", "systemd", "wiring.apply", "interfaces",
-        "wiring.diff", "wiring.records", "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
+        "wiring.diff", "wiring.records", "wiring.pointing", "containers",
+        "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
         "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls",
+        "running.execution",
     }),
     ("work", {
-        "world", "telling", "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
+        "world", "telling", "introducing",
+        "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
         "beside", "supervisor", "hosting", "listeners", "exposing", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
-        "models_rm", "swap", "sleep", "alias", "enable",
+        "models_rm", "swap", "sleep", "alias", "enable", "wire", "wire_check", "wire_result", "run",
         "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
@@ -60,7 +68,7 @@ LAYERS = (
 SCRIPTS = {"conversion", "inspection", "engines.sglang_start", "runners.spare"}
 
 # Values and decisions are computed: nothing in them may touch the machine.
-PURE = {"words", "values", "protocols", "decisions", "registries"}
+PURE = {"words", "values", "protocols", "texts", "decisions", "registries"}
 EFFECTS = {
     "subprocess",
     "socket",
@@ -77,7 +85,19 @@ EFFECTS = {
 }
 # Reading verbs answer at once: these are imported inside the function that needs them.
 HEAVY = {
-    *("huggingface_hub", "litellm", "aiohttp", "httpx", "rich", "tomlkit", "platformdirs", "pynvml", "uv", "prometheus_client"),
+    *(
+        "huggingface_hub",
+        "litellm",
+        "aiohttp",
+        "httpx",
+        "rich",
+        "tomlkit",
+        "yaml",
+        "platformdirs",
+        "pynvml",
+        "uv",
+        "prometheus_client",
+    ),
 }
 
 
@@ -134,7 +154,7 @@ def test_the_table_names_no_module_that_is_gone() -> None:
     assert set(LAYER_OF) <= set(MODULES)
 
 
-@pytest.mark.parametrize("package", ["engines", "wiring"])
+@pytest.mark.parametrize("package", ["engines", "wiring", "running"])
 def test_an_adapter_is_named_in_its_registry_alone(package: str) -> None:
     inside = {name for name in set(MODULES) - SCRIPTS if name.startswith(f"{package}.")}
     adapters = {name for name in inside if LAYERS[LAYER_OF[name]][0] == "decisions"}

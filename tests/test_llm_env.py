@@ -90,7 +90,7 @@ def test_what_is_written_is_read_back_the_same() -> None:
 def test_a_shell_gets_the_key_and_the_terminal_only_if_it_shall(tmp_path: Path, show_key: bool) -> None:  # noqa: FBT001 - a table
     key = tmp_path / "the key"
     key.write_text("sk-k'ey\n")
-    lines = "\n".join(llm_env.shell(llm_env.variables(LOCAL), key_file=str(key), show_key=show_key))
+    lines = "\n".join(llm_env.shell(llm_env.variables(LOCAL), {"LLM_API_KEY": str(key)}, show_key=show_key))
     assert ("sk-k" in lines) is show_key
     script = f'{lines}\nprintf "%s|%s" "$LLM_API_KEY" "$LLM_MODEL"'
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"})

@@ -51,7 +51,7 @@ def test_the_result_reaches_stdout_whole_and_nothing_is_drawn(tmp_path: Path, wo
         pytest.param(["plan"], ["smollm2-135m  SmolLM2 135M Instruct", "runs on  CPU"], id="plan"),
         pytest.param(["models"], ["0.1 B    8,192  fp16 on CPU"], id="models"),
         pytest.param(["ps"], ["Nothing was started yet: `launcher up` starts the model that suits this machine."], id="ps"),
-        pytest.param(["wires"], ["openhands-profile", "  not wired", "openhands-toml"], id="wires"),
+        pytest.param(["wires"], ["Not wired: openhands-profile, openhands-toml"], id="wires"),
         pytest.param(["gpus"], ["This machine has no NVIDIA GPU: models run on the CPU."], id="gpus"),
     ],
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher import lock
+from launcher.errors import LauncherError
 from launcher.wiring import apply
 from launcher.wiring.apply import Undone
 from launcher.wiring.base import Target
@@ -45,8 +46,11 @@ class UnwireResult:
         return "\n".join(lines)
 
 
-def run(world: World, targets: Mapping[str, Target]) -> UnwireResult:
-    """Take our entries out of every agent's file; what failed for one file is told, the others are done."""
+def run(world: World, targets: Mapping[str, Target], agents: tuple[str, ...] = ()) -> UnwireResult:
+    """Take our entries out of every agent's file, or of these agents' alone.
+
+    What failed for one file is told, the others are done. Raises LauncherError for an agent that is not wired.
+    """
     if not world.home.root.exists():
         return UnwireResult(())
 
@@ -54,4 +58,9 @@ def run(world: World, targets: Mapping[str, Target]) -> UnwireResult:
         world.progress.say(f"waiting for `{holder.command}` (pid {holder.pid})")
 
     with lock.acquire(world.home.lock, "launcher unwire", waiting=wait, timeout=None):
-        return UnwireResult(apply.unwire(targets, world.home))
+        known = {word for each in apply.wired({}, world.home) for word in (each.agent, each.target)} if agents else set()
+        for agent in agents:
+            if agent not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise LauncherError(f"{agent} is not wired", hint=f"wired: {there}")
+        return UnwireResult(apply.unwire(targets, world.home, agents=frozenset(agents) if agents else None))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher import configurations, exposing, keys, lock, ports, probe, processes, store, telling
+from launcher import configurations, exposing, introducing, keys, lock, ports, probe, processes, store, telling
 from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
@@ -45,13 +45,16 @@ class UpRequest:
     """What a person typed after `launcher up`: an empty model leaves the choice to us; without targets nothing is wired.
 
     `spare`: a process with the engine's imports done is kept for the next start, if the host's memory has room for it.
-    `idle_stop` and `keep` as in Wanted.
+    `idle_stop` and `keep` as in Wanted. `chosen` targets' files are made where there are none; of the `known` ones those
+    that are wired follow the address.
     `proof`: it is asked to call a tool, too, which takes a while on a CPU.
     `exposure`: what changes of who else is let near.
     """
 
     spec: ServerSpec
     targets: Mapping[str, Target] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()
+    known: Mapping[str, Target] = field(default_factory=dict)
     config_file: Path | None = None
     register_only: bool = False
     port: int | None = None
@@ -269,7 +272,8 @@ def _told(
     watch.phase("wiring")
     proposal = _propose(world, request, plan, endpoint)
     outcome = apply.write(proposal.edits, world.home)
-    faults = [*proposal.faults, *outcome.faults]
+    moved = introducing.again(world, request.known)
+    faults = [*proposal.faults, *outcome.faults, *moved.faults]
     llm = _llm(world, plan, endpoint)
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
@@ -279,9 +283,10 @@ def _told(
         tools=tools,
         key=world.home.key,
         log=server.log,
-        edits=outcome.edits,
+        edits=(*outcome.edits, *moved.edits),
         skips=proposal.skips,
         faults=tuple(faults),
+        offered=introducing.offered(world, request.known, llm),
         starts=tuple(
             target.start_line(_place(world, request), llm) for name, target in request.targets.items() if name in taken
         ),
@@ -315,16 +320,18 @@ def _port(world: World, request: UpRequest) -> int:
     port = request.port or store.port(world.home)
     if port is None:
         return _first_port(world)
-    if (holder := ports.holder(port)) and not _is_ours(world, port, holder):
+    if (holder := _stranger(world, port)) and (holder := _stranger(world, port, after=_LOOK)):
         hint = "stop that program, or move to another port with --port (agents are wired anew)"
         raise LauncherError(f"port {port} is in use by {holder}", hint=hint)
     return port
 
 
-def _is_ours(world: World, port: int, holder: str) -> bool:
-    """Whether the gateway of this home is who listens there."""
+def _stranger(world: World, port: int, *, after: float = 0.0) -> str | None:
+    """Who holds the port, if that is not the gateway of this home: it binds a moment before it says so."""
+    time.sleep(after)
+    holder = ports.holder(port)
     listening, pid = store.listening(world.home)[0], store.listener(world.home)
-    return listening == port and holder.endswith(f"(pid {pid})")
+    return holder if holder and not (listening == port and holder.endswith(f"(pid {pid})")) else None
 
 
 def _first_port(world: World) -> int:
@@ -354,7 +361,7 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
 
 
 def _place(world: World, request: UpRequest) -> Place:
-    return telling.place(world, config_file=request.config_file, register_only=request.register_only)
+    return telling.place(world, config_file=request.config_file, register_only=request.register_only, chosen=request.chosen)
 
 
 def _llm(world: World, plan: Plan, endpoint: Endpoint) -> LLMConfig:

@@ -42,6 +42,7 @@ class UpResult:
     wanted_wiring: bool
     notes: tuple[str, ...] = ()
     reachable: tuple[Opening, ...] = ()
+    offered: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -66,6 +67,7 @@ class UpResult:
             "wired": [str(edit.path) for edit in self.edits],
             "skipped": [{"target": skip.target, "reason": skip.reason} for skip in self.skips],
             "faults": [{"target": fault.target, "message": fault.message, "hint": fault.hint} for fault in self.faults],
+            "offered": list(self.offered),
             "seconds": dict(self.seconds),
             "already": self.already,
             "replaced": self.replaced,
@@ -114,12 +116,15 @@ class UpResult:
             narrowed = " (readable by you alone from now on, since the key is in it)" if edit.narrows else ""
             yield copied(f"Wired {_tilde(edit.path)}{narrowed}")
         for line in self.starts:
-            yield Text("Start OpenHands with it:", "dim")
+            yield Text("Start an agent with it:", "dim")
             yield copied(f"  {line}")
         for skip in self.skips:
             yield Text.assemble((f"Not wired {skip.target}: ", "dim"), skip.reason)
         for fault in self.faults:
             yield Text.assemble((f"Not wired {fault.target}: ", "red"), fault.message, f" ({fault.hint})" if fault.hint else "")
+
+        if self.offered:
+            yield Text.assemble(("Here too: ", "dim"), f"{', '.join(self.offered)} (`launcher wire AGENT` tells them of it)")
 
     def _remarks(self) -> Iterator["RenderableType"]:
         from rich.text import Text

@@ -41,17 +41,22 @@ class WiresResult:
         from rich.text import Text
 
         lines: list[RenderableType] = []
-        for name, _, files in self._rows():
-            lines.append(Text(name, "bold"))
-            if not files:
-                lines.append(Text("  not wired", "dim"))
+        rows = self._rows()
+        for name, _, files in rows:
+            if files:
+                lines.append(Text(name, "bold"))
             for each in files:
                 gone = "" if each.present else " (our entries are gone from it)"
                 lines.append(copied(f"  {each.path}: {each.name} at {each.base_url}{gone}"))
+        others = [name for name, _, files in rows if not files]
+        if others:
+            lines.append(Text.assemble(("Not wired: ", "dim"), ", ".join(others)))
         return Group(*lines)
 
     def _rows(self) -> list[tuple[str, str, list[Wired]]]:
-        return [(name, agent, [each for each in self.wired if each.target == name]) for name, agent in self.agents.items()]
+        unknown = {each.target: each.agent for each in self.wired if each.target not in self.agents}
+        agents = {**self.agents, **unknown}
+        return [(name, agent, [each for each in self.wired if each.target == name]) for name, agent in agents.items()]
 
 
 def run(world: World, targets: Mapping[str, Target]) -> WiresResult:

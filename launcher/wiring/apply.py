@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ from launcher.errors import LauncherError
 from launcher.home import Home
 from launcher.llm import LLMConfig
 from launcher.wiring import records
-from launcher.wiring.base import Edit, Place, Target
+from launcher.wiring.base import Edit, Manner, Place, Target
 from launcher.wiring.records import Record
 
 
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """A file that was wired; `present` tells whether entries of ours are still in it."""
+    """A file that was wired, and its text then; `present` tells whether entries of ours are still in it."""
 
     target: str
     agent: str
@@ -70,6 +70,8 @@ class Wired:
     name: str
     base_url: str
     present: bool
+    manner: Manner = Manner()  # noqa: RUF009 - it is frozen
+    after: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,30 @@ def write(edits: Iterable[Edit], home: Home, *, put: Put = atomic.write) -> Outc
 def wired(targets: Mapping[str, Target], home: Home) -> tuple[Wired, ...]:
     """All files that were wired and not unwired; raises LauncherError for a damaged record."""
     found = [records.load(path) for path in records.paths(home)]
-    return tuple(Wired(r.target, r.agent, Path(r.path), r.name, r.base_url, present=_still_there(targets, r)) for r in found)
+    return tuple(
+        Wired(
+            target=each.target,
+            agent=each.agent,
+            path=Path(each.path),
+            name=each.name,
+            base_url=each.base_url,
+            present=_still_there(targets, each),
+            manner=each.manner,
+            after=each.after,
+        )
+        for each in found
+    )
 
 
 def unwire(
-    targets: Mapping[str, Target], home: Home, *, names: AbstractSet[str] | None = None, put: Put = atomic.write
+    targets: Mapping[str, Target],
+    home: Home,
+    *,
+    names: AbstractSet[str] | None = None,
+    agents: AbstractSet[str] | None = None,
+    put: Put = atomic.write,
 ) -> tuple[Undone, ...]:
-    """Take our entries out of every file, or only those of these served names."""
+    """Take our entries out of every file, or only those of these served names, or of these agents or targets."""
     undone: list[Undone] = []
     for path in records.paths(home):
         try:
@@ -133,7 +152,8 @@ def unwire(
         except LauncherError as error:
             undone.append(Undone("", "", path, "failed", error.message))
             continue
-        if names is None or record.name in names:
+        asked = agents is None or record.agent in agents or record.target in agents
+        if asked and (names is None or record.name in names):
             undone.append(_unwire(targets, record, path, put))
     return tuple(undone)
 
@@ -154,7 +174,7 @@ def _found(target: Target, targets: Mapping[str, Target], place: Place, llm: LLM
     """What we wrote earlier is taken out first, so that `before` is the user's own text for ever."""
     found = {}
     for path in target.paths(place, llm):
-        earlier, now = records.earlier(home, path), _read(path)
+        earlier, now = records.earlier(home, path), text_of(path)
         found[path] = _Found(_own(targets, earlier, now) if earlier else now, now, earlier)
     return found
 
@@ -178,13 +198,15 @@ def _edits(target: Target, place: Place, llm: LLMConfig, found: Mapping[Path, _F
             before=each.before,
             now=each.now,
             after=after[path],
+            manner=place.manner,
         )
         for path, each in found.items()
+        if each.earlier or not each.before == each.now == after[path]
     ]
 
 
-def _read(path: Path) -> str | None:
-    """The text with its line ends as they are, None for no file; raises LauncherError if we could not replace it."""
+def text_of(path: Path) -> str | None:
+    """A file's text with its line ends as they are, None for no file; raises LauncherError if we could not replace it."""
     try:
         if not path.exists():
             _refuse_unwritable(_nearest(path))
@@ -225,7 +247,7 @@ def _own_mode(path: Path, record: Record | None) -> int:
 def _wire(edit: Edit, home: Home, put: Put) -> None:
     if edit.before == edit.after and not edit.changes:
         return
-    if _read(edit.path) != edit.now:
+    if text_of(edit.path) != edit.now:
         raise LauncherError(f"{edit.path} was changed by another program just now", hint="run the same command again")
     home.make()
     real = records.real_path(edit.path)
@@ -276,7 +298,7 @@ def _remove_empty(directories: Iterable[Path]) -> None:
 def _unwire(targets: Mapping[str, Target], record: Record, record_path: Path, put: Put) -> Undone:
     path = Path(record.path)
     try:
-        now = _read(path)
+        now = text_of(path)
         own = _own(targets, record, now)
         if own != now:
             _place(path, own, _mode_back(path, record), put)
@@ -318,7 +340,7 @@ def _how(record: Record, now: str | None, own: str | None) -> Literal["removed",
 
 def _still_there(targets: Mapping[str, Target], record: Record) -> bool:
     try:
-        now = _read(Path(record.path))
+        now = text_of(Path(record.path))
         return _own(targets, record, now) != now
     except LauncherError:
         return False

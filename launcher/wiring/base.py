@@ -12,11 +12,22 @@ Files = Mapping[Path, str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a person wanted files to be wired, as in Place: what must be known to do the same again."""
+
+    default: bool = False
+    docker: bool = False
+    register_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where an agent's files are looked for: the user's home directory and the config.toml that was chosen.
 
     `env` is the user's environment, which may name other folders; `programs` are those of the targets' that can be started;
     `chosen` are targets whose files are made where there are none. In `docker`, agents run in containers of this machine.
+    With `default`, the model becomes the one that an agent starts with. `named` is a file that a person named, for agents that
+    look for none themselves, and `own` our own folder for such files.
     """
 
     home: Path
@@ -26,20 +37,38 @@ class Place:
     programs: frozenset[str] = frozenset()
     chosen: frozenset[str] = frozenset()
     docker: bool = False
+    default: bool = False
+    named: Path | None = None
+    own: Path = Path()
+
+    @property
+    def manner(self) -> Manner:
+        return Manner(self.default, self.docker, self.register_only)
+
+    @property
+    def config(self) -> Path:
+        """The folder of users' configurations (specifications.freedesktop.org/basedir-spec)."""
+        return self.folder("XDG_CONFIG_HOME", self.home / ".config")
 
     @property
     def openhands(self) -> Path:
         """The folder of OpenHands' applications and of its profile store."""
-        return self._folder("OH_PERSISTENCE_DIR")
+        return self.folder("OH_PERSISTENCE_DIR", self.home / ".openhands")
 
     @property
     def openhands_cli(self) -> Path:
         """The folder of OpenHands' command."""
-        return self._folder("OPENHANDS_PERSISTENCE_DIR")
+        return self.folder("OPENHANDS_PERSISTENCE_DIR", self.home / ".openhands")
 
-    def _folder(self, variable: str) -> Path:
+    def folder(self, variable: str, usual: Path) -> Path:
+        """The folder that a variable names, else the usual one."""
         named = self.env.get(variable)
-        return Path(named).expanduser().absolute() if named else self.home / ".openhands"
+        return Path(named).expanduser().absolute() if named else usual
+
+    def lacks(self, target: str, programs: tuple[str, ...], files: Files) -> bool:
+        """Whether an agent that nobody chose is not on this machine: no program of it is, and no file."""
+        there = any(text is not None for text in files.values()) or not self.programs.isdisjoint(programs)
+        return target not in self.chosen and not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +87,7 @@ class Edit:
     before: str | None = field(repr=False)
     now: str | None = field(repr=False)
     after: str | None = field(repr=False)
+    manner: Manner = Manner()
 
     @property
     def changes(self) -> bool:
@@ -83,6 +113,10 @@ class Target(Protocol):
     @property
     def GENERATIONS(self) -> tuple[str, ...]:
         """The generations of the agent that do, for those who want one alone; the first is the one that new files are for."""
+
+    @property
+    def PROGRAMS(self) -> tuple[str, ...]:
+        """The programs by which the agent is found on a machine, beside its files."""
 
     def paths(self, place: Place, llm: LLMConfig) -> tuple[Path, ...]:
         """The files that `connect` reads and writes, in the order in which they are shown."""

@@ -4,14 +4,20 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
 from launcher.wiring.base import Edit
+from launcher.wiring.jsonc import JSON
+from launcher.wiring.slots import Language
+from launcher.wiring.yaml_rows import YAML
 
-_TELLTALE = r"(?:api[ _-]?key|token(?!iz)|secret|password|passwd|credential|authorization|aws_)"
+# Not what names a key (simonw/llm: api_key_name), nor a field for a count (pi: maxTokensField).
+_TELLTALE = r"(?:api[ _-]?key(?!_name)|_KEY\b|token(?!iz|sField)|secret|password|passwd|credential|authorization|aws_)"
+# Files in which every text is a key: simonw/llm's.
+_KEY_FILES = {"keys.json"}
 _SECRET_KEY = re.compile(_TELLTALE, re.IGNORECASE)
 _SECRET_LINE = re.compile(rf"(.*?{_TELLTALE}[^=:]*[=:]\s*)(.+)", re.IGNORECASE)
 _PLAIN_VALUE = re.compile(r"(?:[-+\d._]+|true|false|null),?", re.IGNORECASE)  # max_input_tokens = 29491
@@ -29,7 +35,8 @@ def _diff(edit: Edit) -> str:
     now, after = _lines(edit.now), _lines(edit.after)
     name = str(edit.path)
     before, behind = (name if text is not None else "/dev/null" for text in (edit.now, edit.after))
-    secrets = {part for text in (edit.now, edit.after) for part in _secret_parts(_parsed(text or ""))}
+    whole = edit.path.name in _KEY_FILES
+    secrets = {part for text in (edit.now, edit.after) for part in _secret_parts(_parsed(text or ""), secret=whole)}
     lines = difflib.unified_diff(now, after, before, behind, lineterm="")
     return "".join(_masked(line, secrets) + "\n" for line in lines)
 
@@ -39,10 +46,14 @@ def _lines(text: str | None) -> list[str]:
 
 
 def _parsed(text: str) -> Any:
-    for parse in (json.loads, tomllib.loads):
+    for parse in (json.loads, tomllib.loads, _span_parsed(JSON(json5=True)), _span_parsed(YAML())):
         with suppress(ValueError, RecursionError):
             return parse(text)
     return None
+
+
+def _span_parsed(language: Language) -> Callable[[str], Any]:
+    return lambda text: language.read(text).value
 
 
 def _secret_parts(node: Any, *, secret: bool = False) -> Iterator[str]:

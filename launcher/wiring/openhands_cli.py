@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.llm import LLMConfig, too_small
-from launcher.openhands_llm import fields_of, is_ours
+from launcher.openhands_llm import condenser_of, fields_of, is_ours
 from launcher.wiring import json_slots
 from launcher.wiring.base import Files, Place
 from launcher.wiring.json_slots import Document, Slot
@@ -12,7 +12,7 @@ from launcher.wiring.json_slots import Document, Slot
 NAME = "openhands-cli"
 AGENT = "openhands"
 GENERATIONS = ("cli",)
-PROGRAM = "openhands"
+PROGRAMS = ("openhands",)
 
 _KIND: Slot = ("kind",)
 _LLM: Slot = ("llm",)
@@ -35,7 +35,7 @@ def refuses(llm: LLMConfig) -> str | None:
 
 def leaves(files: Files, place: Place) -> str | None:
     """A machine without the command and without its file, unless the file shall be made."""
-    here = NAME in place.chosen or PROGRAM in place.programs or any(text is not None for text in files.values())
+    here = NAME in place.chosen or "openhands" in place.programs or any(text is not None for text in files.values())
     return None if here else ""
 
 
@@ -60,15 +60,14 @@ def _connected(path: Path, text: str | None, llm: LLMConfig) -> str:
 
 
 def _values(document: Document, llm: LLMConfig) -> dict[Slot, Any]:
-    """Without a condenser an overflow ends the conversation; the command counts tokens by the condenser's own limit alone."""
-    condensed = fields_of(llm, usage="condenser", null_lives=True)
+    """Without a condenser an overflow ends the conversation."""
+    condenser = condenser_of(llm)
     values: dict[Slot, Any] = {_LLM: fields_of(llm, null_lives=True)}
     if "kind" not in document:
         values[_KIND] = "Agent"
     if isinstance(document.get("condenser"), dict):
-        return {**values, _CONDENSED: condensed, _WINDOW: llm.max_input_tokens}
-    made = {"kind": "LLMSummarizingCondenser", "llm": condensed, "max_size": 240, "keep_first": 2}
-    return {**values, _CONDENSER: {**made, "max_tokens": llm.max_input_tokens}}
+        return {**values, _CONDENSED: condenser["llm"], _WINDOW: condenser["max_tokens"]}
+    return {**values, _CONDENSER: condenser}
 
 
 def _without(path: Path, now: str | None, before: str | None, after: str | None) -> str | None:

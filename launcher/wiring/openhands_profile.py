@@ -11,6 +11,7 @@ from launcher.wiring.base import Files, Place
 NAME = "openhands-profile"
 AGENT = "openhands"
 GENERATIONS = ("profile",)
+PROGRAMS: tuple[str, ...] = ()
 
 
 def paths(place: Place, llm: LLMConfig) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ from launcher.wiring.base import Files, Place
 NAME = "openhands-toml"
 AGENT = "openhands"
 GENERATIONS = ("v0",)
+PROGRAMS: tuple[str, ...] = ()
 
 _NOTE = "# by launcher; to undo: launcher unwire"
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher.errors import LauncherError
 from launcher.home import Home
-from launcher.wiring.base import Edit
+from launcher.wiring.base import Edit, Manner
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Record:
     after: str | None = field(repr=False)
     mode: int | None
     made: tuple[str, ...]
+    manner: Manner = Manner()  # noqa: RUF009 - it is frozen
 
     def text(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -43,6 +44,7 @@ def record_of(edit: Edit, real: Path, *, made: tuple[str, ...]) -> Record:
         after=edit.after,
         mode=edit.mode,
         made=made,
+        manner=edit.manner,
     )
 
 
@@ -77,7 +79,8 @@ def load(path: Path) -> Record:
     """A record; raises LauncherError if it cannot be read."""
     try:
         content = json.loads(path.read_bytes())
-        return Record(**{**content, "made": tuple(content["made"])})
+        manner = Manner(**content.get("manner", {}))
+        return Record(**{**content, "made": tuple(content["made"]), "manner": manner})
     except OSError as error:
         raise LauncherError(f"cannot read {path}: {error.strerror}", hint="mend its permissions") from None
     except (ValueError, TypeError, KeyError):

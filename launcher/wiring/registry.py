@@ -1,6 +1,21 @@
 """Every agent that can be wired, once: a new one is its module and a line here."""
 
-from launcher.wiring import openhands_cli, openhands_profile, openhands_settings, openhands_toml
+from launcher.wiring import (
+    aider,
+    claude,
+    codex,
+    continue_,
+    kilo,
+    litellm,
+    llm,
+    opencode,
+    openhands_cli,
+    openhands_profile,
+    openhands_settings,
+    openhands_toml,
+    pi,
+    qwen,
+)
 from launcher.wiring.base import Target
 
 TARGETS: dict[str, Target] = {
@@ -8,4 +23,14 @@ TARGETS: dict[str, Target] = {
     openhands_toml.NAME: openhands_toml,
     openhands_settings.NAME: openhands_settings,
     openhands_cli.NAME: openhands_cli,
+    opencode.NAME: opencode,
+    litellm.NAME: litellm,
+    codex.NAME: codex,
+    llm.NAME: llm,
+    aider.NAME: aider,
+    claude.NAME: claude,
+    pi.NAME: pi,
+    qwen.NAME: qwen,
+    continue_.NAME: continue_,
+    kilo.NAME: kilo,
 }

@@ -17,6 +17,7 @@ from launcher.commands.llm_add import AddRequest
 from launcher.commands.llm_edit import EditRequest
 from launcher.commands.llm_use import UseRequest
 from launcher.commands.up import UpRequest
+from launcher.commands.wire_result import WireResult
 from launcher.errors import LauncherError
 from launcher.results import Result
 from launcher.server import ServerSpec
@@ -241,6 +242,7 @@ def test_an_editor_gets_the_text_without_the_key_and_a_fault_changes_nothing(wor
 def test_what_is_forgotten_leaves_no_file(world: World) -> None:
     add(world)
     llm_env.run(world, "cloud", form="docker")
+    configurations.env_path(world.home, "cloud", "open-webui").write_text("from when it was a local model's name")
     llm_rm.run(world, "cloud", TARGETS)
     assert list(world.home.llm.iterdir()) == []
     with pytest.raises(LauncherError, match="no LLM configuration called 'cloud'; there are: none"):
@@ -267,10 +269,29 @@ def test_variables_are_written_for_a_container_with_the_hosts_name(world: World)
     assert result.lines == (f"--add-host host.docker.internal:host-gateway --env-file {result.path}",)
 
 
+def test_a_local_model_is_told_to_other_programs_in_their_own_variables(world: World) -> None:
+    up.run(world, UpRequest(ServerSpec("tiny"), port=own_port()))
+    key = keys.read(world.home.key)
+    assert key
+    result = llm_env.run(world, "tiny", form="shell", client="anthropic")
+    assert f'export ANTHROPIC_AUTH_TOKEN="$(cat {world.home.key})"' in result.lines
+    assert key not in shown(result) + repr(result)
+    inside = llm_env.run(world, "tiny", form="docker", client="open-webui").path
+    assert inside is not None
+    assert "OPENAI_API_BASE_URLS=http://host.docker.internal:" in inside.read_text()
+    assert f"OPENAI_API_KEYS={key}\n" in inside.read_text()
+
+
+def test_a_providers_key_lands_in_no_other_providers_variable(world: World) -> None:
+    add(world, provider="anthropic", model="claude-opus-5-5")
+    with pytest.raises(LauncherError, match="cloud is no local model"):
+        llm_env.run(world, "cloud", form="shell", client="openai")
+
+
 # -- using --
 
 
-def written(result: llm_use.LLMUseResult) -> dict[str, str]:
+def written(result: WireResult) -> dict[str, str]:
     return {edit.target: edit.path.name for edit in result.edits}
 
 

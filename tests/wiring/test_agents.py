@@ -1,0 +1,379 @@
+"""Each agent's files: what stands in them once the model is there, and that all of it goes again."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launcher.errors import LauncherError
+from launcher.llm import LLMConfig
+from launcher.wiring.base import Files, Place
+from launcher.wiring.registry import TARGETS
+from tests.wiring.values import KEY, LARGE, OTHER, place
+
+URL = "http://127.0.0.1:8400/v1"
+ROOT = Path("/x")
+HOME = ROOT / "user"
+AGENTS = {name: target for name, target in TARGETS.items() if target.AGENT != "openhands"}
+# The window that agents are told, of 32,768 tokens (tests/wiring/values.py): a tenth stays free of what the answer leaves.
+ANSWER = 8_192
+WINDOW = (32_768 - ANSWER) * 9 // 10 + ANSWER
+
+
+def files(target: str, texts: Mapping[str, str], chosen: Place) -> Files:
+    """An agent's files by their names' ends; those that are not given do not exist."""
+    paths = TARGETS[target].paths(chosen, LARGE)
+    made = {path: texts.get(path.name) for path in paths}
+    assert set(texts) <= {path.name for path in paths}
+    return made
+
+
+def read(path: Path, text: str) -> Any:
+    """What a file says to a reader that has nothing to do with ours."""
+    if path.suffix in {".yaml", ".yml"}:
+        return yaml.safe_load(text)
+    return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text) if path.suffix != ".txt" else text
+
+
+@dataclass(frozen=True)
+class Case:
+    """An agent, whether it shall start with the model, its files before and what they say after."""
+
+    agent: str
+    says: Mapping[str, Any]
+    default: bool = False
+    before: Mapping[str, str] = field(default_factory=dict)
+
+
+OPENCODE = {
+    "npm": "@ai-sdk/openai-compatible",
+    "name": "model-launcher",
+    "options": {"baseURL": URL, "apiKey": KEY, "timeout": 1_800_000},
+    "models": {
+        "qwen2.5-coder": {
+            "name": "qwen2.5-coder",
+            "tool_call": True,
+            "attachment": False,
+            "modalities": {"input": ["text"], "output": ["text"]},
+            "limit": {"context": WINDOW, "output": ANSWER},
+            "cost": {"input": 0, "output": 0},
+        }
+    },
+}
+LITELLM = {
+    "model_name": "qwen2.5-coder",
+    "litellm_params": {"model": "hosted_vllm/qwen2.5-coder", "api_base": URL, "api_key": KEY, "timeout": 1800},
+    "model_info": {
+        "max_tokens": ANSWER,
+        "max_input_tokens": WINDOW - ANSWER,
+        "max_output_tokens": ANSWER,
+        "input_cost_per_token": 0,
+        "output_cost_per_token": 0,
+        "mode": "chat",
+        "supports_function_calling": True,
+        "supports_vision": False,
+    },
+}
+QWEN = {
+    "id": "qwen2.5-coder",
+    "name": "qwen2.5-coder",
+    "baseUrl": URL,
+    "envKey": "MODEL_LAUNCHER_KEY",
+    "generationConfig": {
+        "contextWindowSize": WINDOW,
+        "timeout": 1_800_000,
+        "samplingParams": {"max_tokens": ANSWER},
+    },
+}
+CASES = {
+    "opencode: a file that we make": Case(
+        "opencode", {"opencode.json": {"$schema": "https://opencode.ai/config.json", "provider": {"launcher": OPENCODE}}}
+    ),
+    "opencode: beside another provider, and the default is theirs": Case(
+        "opencode",
+        {"opencode.json": {"model": "a/b", "provider": {"a": {}, "launcher": OPENCODE}}},
+        before={"opencode.json": '{"model": "a/b", "provider": {"a": {}}}'},
+    ),
+    "opencode: the default is ours": Case(
+        "opencode",
+        {
+            "opencode.json": {
+                "model": "launcher/qwen2.5-coder",
+                "small_model": "launcher/qwen2.5-coder",
+                "provider": {"launcher": OPENCODE},
+            }
+        },
+        default=True,
+        before={"opencode.json": '{"model": "a/b"}'},
+    ),
+    "opencode: the .jsonc comes last, and is the one": Case(
+        "opencode",
+        {"opencode.jsonc": {"provider": {"launcher": OPENCODE}}, "opencode.json": {"theme": "x"}},
+        before={"opencode.jsonc": "{}\n", "opencode.json": '{"theme": "x"}\n'},
+    ),
+    "kilo: the same, in its own place": Case(
+        "kilo", {"kilo.json": {"$schema": "https://opencode.ai/config.json", "provider": {"launcher": OPENCODE}}}
+    ),
+    "litellm: one more model, and its router's settings are as they were": Case(
+        "litellm",
+        {
+            "litellm.yaml": {
+                "model_list": [{"model_name": "gpt", "litellm_params": {"model": "openai/gpt"}}, LITELLM],
+                "router_settings": {"num_retries": 2},
+            }
+        },
+        before={
+            "litellm.yaml": (
+                "model_list:\n  - model_name: gpt # theirs\n    litellm_params: {model: openai/gpt}\n\n"
+                "router_settings:\n  num_retries: 2\n"
+            )
+        },
+    ),
+    "codex: a profile of our own": Case(
+        "codex",
+        {
+            "launcher.config.toml": {
+                "model": "qwen2.5-coder",
+                "model_provider": "launcher",
+                "model_context_window": WINDOW,
+                "model_auto_compact_token_limit": WINDOW - ANSWER,
+                "web_search": "disabled",
+                "model_providers": {
+                    "launcher": {
+                        "name": "model-launcher",
+                        "base_url": URL,
+                        "wire_api": "responses",
+                        "experimental_bearer_token": KEY,
+                        "stream_idle_timeout_ms": 1_800_000,
+                    }
+                },
+            }
+        },
+    ),
+    "llm: one more model, and its key": Case(
+        "llm",
+        {
+            "extra-openai-models.yaml": [
+                {"model_id": "x", "model_name": "y"},
+                {
+                    "model_id": "launcher/qwen2.5-coder",
+                    "model_name": "qwen2.5-coder",
+                    "api_base": URL,
+                    "api_key_name": "launcher",
+                    "supports_tools": True,
+                    "supports_schema": True,
+                },
+            ],
+            "keys.json": {"openai": "sk-theirs", "launcher": KEY},
+        },
+        before={"extra-openai-models.yaml": "- model_id: x\n  model_name: y\n", "keys.json": '{"openai": "sk-theirs"}'},
+    ),
+    "aider: the model and its limits": Case(
+        "aider",
+        {
+            ".aider.model.settings.yml": [
+                {
+                    "name": "hosted_vllm/qwen2.5-coder",
+                    "weak_model_name": "hosted_vllm/qwen2.5-coder",
+                    "edit_format": "diff",
+                    "extra_params": {"api_base": URL, "api_key": KEY, "max_tokens": ANSWER, "timeout": 1800},
+                }
+            ],
+            ".aider.model.metadata.json": {
+                "hosted_vllm/qwen2.5-coder": {
+                    "max_tokens": ANSWER,
+                    "max_input_tokens": WINDOW - ANSWER,
+                    "max_output_tokens": ANSWER,
+                    "input_cost_per_token": 0,
+                    "output_cost_per_token": 0,
+                    "litellm_provider": "hosted_vllm",
+                    "mode": "chat",
+                }
+            },
+            ".aider.conf.yml": {
+                "model": "hosted_vllm/qwen2.5-coder",
+                "weak-model": "hosted_vllm/qwen2.5-coder",
+                "dark-mode": True,
+            },
+        },
+        default=True,
+        before={".aider.conf.yml": "# mine\nmodel: sonnet  # best\ndark-mode: true\n"},
+    ),
+    "pi: a provider, and the default is theirs": Case(
+        "pi",
+        {
+            "models.json": {
+                "providers": {
+                    "launcher": {
+                        "baseUrl": URL,
+                        "api": "openai-completions",
+                        "apiKey": KEY,
+                        "compat": {
+                            "supportsDeveloperRole": False,
+                            "supportsReasoningEffort": False,
+                            "maxTokensField": "max_tokens",
+                        },
+                        "models": [
+                            {
+                                "id": "qwen2.5-coder",
+                                "name": "qwen2.5-coder",
+                                "reasoning": False,
+                                "input": ["text"],
+                                "contextWindow": WINDOW,
+                                "maxTokens": ANSWER,
+                                "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+                            }
+                        ],
+                    }
+                }
+            },
+            "settings.json": {"defaultProvider": "a", "defaultModel": "b"},
+        },
+        before={"settings.json": '{"defaultProvider": "a", "defaultModel": "b"}'},
+    ),
+    "qwen: one more model, and the default is ours": Case(
+        "qwen",
+        {
+            "settings.json": {
+                "env": {"MODEL_LAUNCHER_KEY": KEY},
+                "modelProviders": {"openai": [{"id": "x"}, QWEN]},
+                "security": {"auth": {"selectedType": "openai"}},
+                "model": {"name": "qwen2.5-coder"},
+            }
+        },
+        default=True,
+        before={"settings.json": '{"modelProviders": {"openai": [{"id": "x"}]}, "model": {"name": "x"}}'},
+    ),
+    "continue: a file that we make": Case(
+        "continue",
+        {
+            "config.yaml": {
+                "name": "Local",
+                "version": "1.0.0",
+                "schema": "v1",
+                "models": [
+                    {
+                        "name": "qwen2.5-coder (model-launcher)",
+                        "provider": "openai",
+                        "model": "qwen2.5-coder",
+                        "apiBase": URL,
+                        "apiKey": KEY,
+                        "roles": ["chat", "edit", "apply"],
+                        "capabilities": ["tool_use"],
+                        "defaultCompletionOptions": {"contextLength": WINDOW, "maxTokens": ANSWER},
+                    }
+                ],
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_an_agents_files(case: Case) -> None:
+    target, chosen = TARGETS[case.agent], replace(place(ROOT), default=case.default, own=ROOT / "own")
+    before = files(case.agent, case.before, chosen)
+    after = target.connect(before, chosen, LARGE)
+    assert {path.name: read(path, text) for path, text in after.items() if text is not None} == case.says
+    assert target.disconnect(after, before, after) == before
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_others_write_meanwhile_stays_and_all_of_ours_goes(name: str) -> None:
+    target, chosen = TARGETS[name], replace(place(ROOT), default=True, own=ROOT / "own")
+    before = dict.fromkeys(target.paths(chosen, LARGE))
+    after = target.connect(before, chosen, LARGE)
+    for path, text in after.items():
+        if text is None or path.suffix in {".txt", ".toml"}:
+            continue
+        others = (
+            text.replace("{", '{\n"theirs": {"url": "http://127.0.0.1:9/v1"},', 1)
+            if path.suffix == ".json"
+            else f"# theirs\n{text}"
+        )
+        if path.suffix in {".yml", ".yaml"}:
+            others += "- name: theirs\n" if text.startswith("-") else "theirs: 1\n"
+        left = target.disconnect({path: others}, {path: None}, {path: text})[path]
+        assert left is not None
+        assert "theirs" in left
+        assert LARGE.served not in left
+        assert KEY not in left
+        read(path, left)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_entry_that_somebody_led_elsewhere_is_theirs(name: str) -> None:
+    target, chosen = TARGETS[name], replace(place(ROOT), own=ROOT / "own", default=name == "claude")
+    before = dict.fromkeys(target.paths(chosen, LARGE))
+    after = target.connect(before, chosen, LARGE)
+    for path, text in after.items():
+        if text is not None and LARGE.origin in text:
+            elsewhere = text.replace(LARGE.origin, "http://10.0.0.7:9000")
+            left = target.disconnect({path: elsewhere}, before, after)[path]
+            assert left is not None
+            assert "http://10.0.0.7:9000" in left
+
+
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"codex"}))
+def test_what_cannot_be_understood_is_left_alone(name: str) -> None:
+    target, chosen = TARGETS[name], replace(place(ROOT), default=True, own=ROOT / "own")
+    paths = target.paths(chosen, LARGE)
+    with pytest.raises(LauncherError, match="left alone"):
+        target.connect(dict.fromkeys(paths, "{[: <<<<<<< HEAD\n"), chosen, LARGE)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_agent_that_is_not_here_is_not_spoken_of(name: str) -> None:
+    target, chosen = TARGETS[name], place(ROOT)
+    nothing = dict.fromkeys(target.paths(chosen, LARGE))
+    assert target.leaves(nothing, chosen) == ""
+    assert target.leaves(nothing, replace(chosen, chosen=frozenset({name}), default=True)) is None
+    if target.PROGRAMS:
+        assert target.leaves(nothing, replace(chosen, programs=frozenset(target.PROGRAMS), default=True)) is None
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_providers_model_is_not_told_to_it(name: str) -> None:
+    remote = LLMConfig("cloud", "openai/gpt-5.6", api_key=KEY, provider="openai")
+    assert TARGETS[name].refuses(LARGE) is None
+    assert "cloud" in (TARGETS[name].refuses(remote) or "")
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_line_that_starts_it_holds_no_key(name: str) -> None:
+    for default in (True, False):
+        line = TARGETS[name].start_line(replace(place(ROOT), default=default), OTHER)
+        assert line
+        assert KEY not in line
+
+
+def test_claude_is_left_alone_without_a_word_for_its_default() -> None:
+    target = TARGETS["claude"]
+    chosen = replace(place(ROOT), chosen=frozenset({"claude"}))
+    assert "--default" in (target.leaves(dict.fromkeys(target.paths(chosen, LARGE)), chosen) or "")
+    before = {HOME / ".claude" / "settings.json": '{"env": {"ANTHROPIC_MODEL": "opus", "X": "1"}, "hooks": {}}'}
+    after = target.connect(before, replace(chosen, default=True), LARGE)
+    told = json.loads(next(text for text in after.values() if text))
+    assert (told["hooks"], told["env"]["X"], told["env"]["ANTHROPIC_MODEL"]) == ({}, "1", "qwen2.5-coder")
+    assert told["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(WINDOW)
+    assert target.disconnect(after, before, after) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value", "path"),
+    [
+        ("opencode", "XDG_CONFIG_HOME", "/c", "/c/opencode/opencode.jsonc"),
+        ("codex", "CODEX_HOME", "/c", "/c/launcher.config.toml"),
+        ("claude", "CLAUDE_CONFIG_DIR", "/c", "/c/settings.json"),
+        ("pi", "PI_CODING_AGENT_DIR", "/c", "/c/models.json"),
+        ("llm", "LLM_USER_PATH", "/c", "/c/extra-openai-models.yaml"),
+    ],
+)
+def test_a_folder_that_a_variable_names_is_the_one(name: str, variable: str, value: str, path: str) -> None:
+    chosen = replace(place(ROOT), env={variable: value})
+    assert TARGETS[name].paths(chosen, LARGE)[0] == Path(path)
