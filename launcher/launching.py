@@ -102,7 +102,7 @@ def begin(what: Launch, server: Server, spare: spares.Spare | None) -> Server:
     return replace(server, handle=handle)
 
 
-def proof(server: Server, api_key: str) -> Proof:
+def proof(server: Server, api_key: str, *, timeout: float = probe.PATIENCE) -> Proof:
     """Ask the server a question, the first; raises LauncherError where it does not answer or serves another context.
 
     The context that the engine itself reports must be the one that was planned.
@@ -110,7 +110,7 @@ def proof(server: Server, api_key: str) -> Proof:
     context = probe.context(server.base_url, api_key, server.name)
     if context != server.context:
         raise LauncherError(f"the engine serves {context:,} tokens of context instead of the planned {server.context:,}")
-    return probe.prove(endpoint(server, api_key))
+    return probe.prove(endpoint(server, api_key), timeout=timeout)
 
 
 def endpoint(server: Server, api_key: str) -> Endpoint:

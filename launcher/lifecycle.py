@@ -1,6 +1,6 @@
 """What to do with a server next, from its record, from what is wanted and from what a look at it found. Decisions only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,6 +33,8 @@ class Policy:
     # How often the host's memory and disk are looked at.
     host: float = 30.0
     patience: float = 30.0
+    # How long a new server may take for the answer that proves it.
+    proof: float = 120.0
     # How long running requests are waited for when a server makes room, and when it leaves while another one serves already.
     drain: float = 60.0
     leave: float = 900.0
@@ -117,7 +119,7 @@ def _is_due(server: Server | None, want: Wanted, sight: Sight) -> bool:
     if server is None or server.ask != want.ask:
         return True
     if server.state == "idle":
-        return sight.asked and not sight.rests
+        return (sight.asked or _is_told(server, want, "wake")) and not sight.rests
     if server.state == "held":
         return not sight.rests
     return server.state != "failed" and sight.now >= server.again
@@ -146,6 +148,9 @@ def _sleeping(server: Server, want: Wanted, sight: Sight) -> tuple[Action, str]:
     return ("wake", "it is wanted") if called and sight.clear and sight.now >= server.again else ("nothing", "")
 
 
+_RESTS: Mapping[str, Action] = {"sleep": "sleep", "unload": "unload"}
+
+
 def _is_told(server: Server, want: Wanted, what: str) -> bool:
     """Whether a person told it so since it last did what it was told."""
     return want.turn.startswith(what) and want.turn != server.turned
@@ -164,8 +169,8 @@ def _working(server: Server, want: Wanted, sight: Sight, policy: Policy) -> tupl
         return "unload", f"{sight.room_for} takes its place"
     if want.idle_stop is not None and not sight.busy and sight.now - max(server.since, sight.used) > want.idle_stop:
         return "unload", f"nobody asked for {want.idle_stop / 60:g} minutes"
-    if _is_told(server, want, "sleep"):
-        return "sleep", "it was told to"
+    if told := next((what for what in ("sleep", "unload") if _is_told(server, want, what)), None):
+        return _RESTS[told], "it was told to"
     if sight.missing:
         return "probe", "one of its processes is gone"
     if not sight.healthy:

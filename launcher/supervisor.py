@@ -50,8 +50,8 @@ _RARELY = 10.0
 # Of the processor, in so many seconds: an engine that computes is not frozen, however long its requests take.
 _COMPUTES, _WATCHED_FOR = 0.1, 2.0
 _SHORT_ANSWER = 1
-# The level at which the weights stay in the host's memory, and what must be left of that beside them (bytes).
-_LIGHT, SLEEPERS_RESERVE = 1, 2 << 30
+# The levels at which the weights stay in the host's memory and do not, and what must be left of that beside them (bytes).
+_LIGHT, _DEEP, SLEEPERS_RESERVE = 1, 2, 2 << 30
 # Of a phase, that is worth a line.
 _STEP = 0.1
 # Engines' own ports, of which only the gateway knows: below those that Linux gives to connections (32768), and by chance, since
@@ -387,7 +387,7 @@ class Supervisor:
         watched.start = watched.start.ended(time.monotonic())
         self._record(replace(server, phase="proof", share=None, left=None))
         try:
-            answer = proof(server, self._key(server.name))
+            answer = proof(server, self._key(server.name), timeout=self._policy.proof)
         except LauncherError as fault:
             self._doubt(server, watched, fault)
             return
@@ -456,7 +456,8 @@ class Supervisor:
         if server.state == "starting" and watched.launch:
             told = measuring.unlearn(self.world, watched.launch)
             server = replace(server, notes=(*server.notes, *told))
-        if retry and retry.context and retry.context < server.context and server.state == "starting" and not server.shrunk:
+        smaller = retry and retry.context and retry.context < server.context and server.state == "starting"
+        if retry and retry.context and smaller and not server.shrunk and not self._is_tried(server):
             self._say(f"{server.name}: {detail}; it is started with {retry.context:,} tokens of context")
             self._record(lifecycle.shrunk(server, now=time.time(), context=retry.context, why=found.cause))
         else:
@@ -480,6 +481,8 @@ class Supervisor:
         leaving = replace(server, since=time.time())
         self._drain(leaving, self._policy.drain)
         self._room_for.pop(server.key, None)
+        want = self._wishes.get(server.name)
+        leaving = replace(leaving, turned=want.turn if want and want.ask == server.ask else leaving.turned)
         if held and self._rests_asleep(leaving):
             return
         if self._ended(leaving):
@@ -490,14 +493,17 @@ class Supervisor:
         engine = self.world.engines[server.engine]
         if not server.spec.can_sleep or not server.handle or not self.world.runner.alive(server.handle):
             return False
-        if self.world.inventory().ram.available < disk.usage(self._weights(server)).size + SLEEPERS_RESERVE:
+        room = self.world.inventory().ram.available >= disk.usage(self._weights(server)).size + SLEEPERS_RESERVE
+        level = _LIGHT if room else _DEEP
+        if level not in engine.SLEEPS:
+            self._say(f"{server.key}: the host's memory has no room for its weights, so it is ended and does not sleep")
             return False
         try:
-            self._call(server, engine.SLEEPS[_LIGHT].down)
+            self._call(server, engine.SLEEPS[level].down)
         except LauncherError as fault:
             self._say(f"{server.key}: it does not sleep, and is ended: {fault.message}")
             return False
-        self._record(lifecycle.asleep(server, now=server.since, level=_LIGHT, state="held"))
+        self._record(lifecycle.asleep(server, now=server.since, level=level, state="held"))
         return True
 
     def _weights(self, server: Server) -> Path:
@@ -581,9 +587,13 @@ class Supervisor:
         return True
 
     def _fail(self, server: Server, detail: str, hint: str) -> None:
-        want = self._wishes.get(server.name)
-        once = want is not None and want.back is not None and want.ask == server.ask and not server.proven
+        once = self._is_tried(server)
         self._record(lifecycle.failed(server, now=time.time(), detail=detail, hint=hint, policy=self._policy, once=once))
+
+    def _is_tried(self, server: Server) -> bool:
+        """Whether it is to take another one's place, and has not proven yet that it can."""
+        want = self._wishes.get(server.name)
+        return want is not None and want.back is not None and want.ask == server.ask and not server.proven
 
     # -- what all of them need --
 

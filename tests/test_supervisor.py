@@ -13,7 +13,8 @@ import pytest
 
 from launcher import ports, processes, store
 from launcher.command import Command
-from launcher.commands import down, ps, up
+from launcher.commands import down, ps, swap, up
+from launcher.commands.swap import SwapRequest
 from launcher.commands.up import UpRequest
 from launcher.engines.base import Site
 from launcher.errors import LauncherError
@@ -127,6 +128,22 @@ def test_a_supervisor_that_is_killed_in_the_middle_of_a_start_is_followed_by_one
         up.run(world, request)
     assert (apart.begun, seen(world).restarts, seen(world).state) == (2, 0, "ready")
     assert len([line for line in seen(world).log.read_text().splitlines() if "Starting vLLM server" in line]) == 1
+
+
+def test_a_supervisor_that_is_killed_in_the_middle_of_a_swap_is_followed_by_one_that_goes_on(apart: Apart, port: int) -> None:
+    apart.flags = (*CORES, "--pace", "weights=1")
+    world = world_of(apart)
+    world = replace(world, engines={name: StubEngine(NAME=name) for name in ("vllm", "sglang")})
+    up.run(world, UpRequest(spec=ServerSpec("tiny", engine="vllm"), port=port, spare=False))
+
+    def harm() -> None:
+        awaited(lambda: any(each.engine == "sglang" and each.phase.startswith("loading") for each in store.look(world.home)[0]))
+        apart.kill()
+
+    with Beside(harm):
+        result = swap.run(world, SwapRequest("sglang"))
+    assert (apart.begun, result.kind, result.exit_code) == (2, "beside", 0)
+    awaited(lambda: [(each.engine, each.state) for each in store.look(world.home)[0]] == [("sglang", "ready")])
 
 
 class Beside:

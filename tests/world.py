@@ -216,13 +216,13 @@ def ended(world: World) -> None:
         kept[1].join()
 
 
-def attend(world: World) -> None:
+def attend(world: World, policy: Policy = POLICY) -> None:
     """A supervisor in a thread of this process, which goes on until nothing is wanted; it sees the caller's world."""
     kept = _SUPERVISORS.get(world.home.root)
     if kept and kept[1].is_alive():
         kept[0].world = world
         return
-    host = Host(world, policy=POLICY)
+    host = Host(world, policy=policy)
     thread = threading.Thread(target=host.run, args=(lambda: False,), daemon=True)
     _SUPERVISORS[world.home.root] = (host, thread)
     thread.start()

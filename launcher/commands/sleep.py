@@ -17,31 +17,35 @@ _ATTEND = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SleepResult:
-    """A model that sleeps, or is awake again, and the seconds that it took."""
+    """A model that sleeps, or is awake again, and the seconds that it took; `reason` why it was unloaded and does not sleep."""
 
     name: str
     state: str
     level: int
     seconds: float
+    reason: str = ""
     exit_code: int = 0
 
     def json(self) -> object:
-        return {"name": self.name, "state": self.state, "level": self.level, "seconds": round(self.seconds, 3)}
+        told = {"name": self.name, "state": self.state, "level": self.level, "seconds": round(self.seconds, 3)}
+        return {**told, "reason": self.reason}
 
     def text(self) -> str:
         if self.state == "asleep":
             return f"{self.name} sleeps: its GPUs' memory is free. The next request wakes it, or `launcher wake {self.name}`."
+        if self.state == "idle":
+            return f"{self.name} was unloaded: {self.reason}. The next request starts it, or `launcher wake {self.name}`."
         return f"{self.name} is awake and answers, after {self.seconds:.1f} s."
 
 
 def sleep(world: World, name: str | None, *, level: int = 1) -> SleepResult:
-    """Put it to sleep once its requests are done; raises LauncherError for one that cannot sleep, or does not."""
+    """Put it to sleep once its requests are done, or unload one that cannot; raises LauncherError where it does not."""
     return _turned(world, name, f"sleep {level}", ("ready",))
 
 
 def wake(world: World, name: str | None) -> SleepResult:
     """Wake it, and see it answer; raises LauncherError for one that does not sleep, or does not wake."""
-    return _turned(world, name, "wake", ("asleep",))
+    return _turned(world, name, "wake", ("asleep", "idle"))
 
 
 def _turned(world: World, name: str | None, turn: str, states: tuple[str, ...]) -> SleepResult:
@@ -54,13 +58,12 @@ def _turned(world: World, name: str | None, turn: str, states: tuple[str, ...]) 
     with lock.acquire(world.home.lock, f"launcher {turn.split(maxsplit=1)[0]}", waiting=wait, timeout=None):
         begun = time.monotonic()
         want, server = _meant(world, name, states)
-        if turn.startswith("sleep"):
-            _refuse_sleepless(world, server, int(turn.split()[1]))
-        turned = replace(want, turn=f"{turn} {uuid.uuid4()}")
+        reason = _sleepless(world, server, int(turn.split()[1])) if turn.startswith("sleep") else ""
+        turned = replace(want, turn=f"{'unload' if reason else turn} {uuid.uuid4()}")
         store.want(world.home, turned)
         watch.phase(turn.split(maxsplit=1)[0])
         done = _followed(world, turned)
-        return SleepResult(done.name, done.state, done.slept, time.monotonic() - begun)
+        return SleepResult(done.name, done.state, done.slept, time.monotonic() - begun, reason)
 
 
 def _meant(world: World, name: str | None, states: tuple[str, ...]) -> tuple[Wanted, Server]:
@@ -80,16 +83,16 @@ def _meant(world: World, name: str | None, states: tuple[str, ...]) -> tuple[Wan
     return want, server
 
 
-def _refuse_sleepless(world: World, server: Server, level: int) -> None:
+def _sleepless(world: World, server: Server, level: int) -> str:
+    """Why it cannot sleep, "" if it can; raises LauncherError for a level that its engine does not know."""
     if not server.gpus:
-        hint = "builds for CPUs have no sleep; `launcher down` frees the host's memory, and --idle-stop does so by itself"
-        raise LauncherError(f"{server.name} runs on the CPU, and has no GPU memory to give back", hint=hint)
+        return "engines' builds for CPUs cannot sleep"
     if not server.spec.can_sleep:
-        hint = f"`launcher up {server.name} --can-sleep` starts it so that it can"
-        raise LauncherError(f"{server.name} was not started to be able to sleep", hint=hint)
+        return f"it was not started to be able to sleep (`launcher up {server.name} --can-sleep`)"
     if level not in world.engines[server.engine].SLEEPS:
         levels = ", ".join(map(str, world.engines[server.engine].SLEEPS))
         raise LauncherError(f"{server.engine} does not sleep at level {level}", hint=f"it knows {levels}")
+    return ""
 
 
 def _followed(world: World, want: Wanted) -> Server:
@@ -100,10 +103,13 @@ def _followed(world: World, want: Wanted) -> Server:
             world.attend(world)
             attended = time.monotonic()
         server = store.started(world.home, want)
-        if server is None or server.state in {"failed", "waiting", "idle"}:
+        if server and server.state == "idle" and want.turn.startswith("unload"):
+            return server
+        if server is None or server.state == "failed" or (server.state == "waiting" and server.detail):
             told = server.detail if server else ""
             raise LauncherError(told or f"{want.name} ended", hint=(server.hint if server else "") or "`launcher ps`")
-        if server.turned == want.turn and server.state in {"ready", "asleep"}:
+        awake = want.turn.startswith("wake") and server.state == "ready"
+        if awake or (server.turned == want.turn and server.state in {"ready", "asleep"}):
             if server.state == "ready" and want.turn.startswith("sleep"):
                 raise LauncherError(server.detail or f"{want.name} does not sleep", hint=f"its log: {server.log}")
             return server

@@ -141,26 +141,33 @@ def test_an_engine_that_refuses_to_sleep_goes_on(tmp_path: Path, port: int) -> N
     down.run(world, None)
 
 
+def test_what_is_not_there_cannot_sleep(world: World, port: int) -> None:
+    served(world, port)
+    with pytest.raises(LauncherError, match="nobody is not served") as caught:
+        sleep.sleep(world, "nobody")
+    assert "tiny (ready)" in caught.value.hint
+    with pytest.raises(LauncherError, match="no model is asleep or idle"):
+        sleep.wake(world, None)
+
+
 @pytest.mark.parametrize(
-    ("name", "level", "message", "hint"),
+    ("gpu", "reason"),
     [
-        pytest.param(None, 1, "was not started to be able to sleep", "--can-sleep", id="one that cannot"),
-        pytest.param("nobody", 1, "nobody is not served", "tiny .ready.", id="one that is not there"),
+        pytest.param(True, "it was not started to be able to sleep", id="not started for it"),
+        pytest.param(False, "builds for CPUs cannot sleep", id="on a CPU"),
     ],
 )
-def test_what_cannot_sleep_is_told_why(world: World, port: int, name: str | None, level: int, message: str, hint: str) -> None:
-    served(world, port, can_sleep=False)
-    with pytest.raises(LauncherError, match=message) as caught:
-        sleep.sleep(world, name, level=level)
-    assert hint.replace(".", "") in caught.value.hint.replace("(", "").replace(")", "")
-
-
-def test_on_a_cpu_there_is_nothing_to_give_back(tmp_path: Path, port: int) -> None:
-    world = engines(little_world(tmp_path))
-    up.run(world, UpRequest(spec=ServerSpec("tiny", engine="vllm"), port=port, spare=False))
-    with pytest.raises(LauncherError, match="runs on the CPU") as caught:
-        sleep.sleep(world, None)
-    assert "launcher down" in caught.value.hint
-    with pytest.raises(LauncherError, match="no model is asleep"):
-        sleep.wake(world, None)
+def test_what_cannot_sleep_is_unloaded_and_woken_by_a_start(tmp_path: Path, port: int, reason: str, *, gpu: bool) -> None:
+    world = engines(roomy(tmp_path) if gpu else little_world(tmp_path))
+    endpoint = served(world, port, can_sleep=False)
+    before = handles(world)
+    result = sleep.sleep(world, None)
+    assert result.state == "idle"
+    assert reason in result.reason
+    assert running(world) == []
+    assert sleep.wake(world, None).state == "ready"
+    assert handles(world) != before
+    assert probe.prove(endpoint).text == ANSWER
+    sleep.sleep(world, None)
+    assert probe.prove(endpoint).text == ANSWER
     down.run(world, None)

@@ -2,26 +2,30 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from launcher import ports, probe, store
+from launcher import environments, ports, probe, store
 from launcher.commands import alias, down, ps, swap, up
 from launcher.commands.swap import SwapRequest
 from launcher.commands.up import UpRequest
 from launcher.endpoint import Endpoint
+from launcher.environment import Environment
 from launcher.errors import LauncherError
+from launcher.release import Release
 from launcher.server import ServerSpec
 from launcher.world import World
 from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER
-from tests.world import StubEngine, ended, little_world, roomy, running
+from tests.world import POLICY, StubEngine, attend, ended, little_world, roomy, running
 
 SGLANG = "sglang"
 
@@ -149,6 +153,56 @@ def test_if_the_new_one_fails_the_old_one_serves(
     (now,) = running(world)
     assert (now.handle == first.handle) is beside
     assert [want.planned.engine for want in store.wanted(world.home)] == ["vllm"]
+    down.run(world, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param(("--hang",), "said nothing for", id="a start that stands still"),
+        pytest.param(("--fault", "mute"), "the engine runs but does not work", id="one that is well and generates nothing"),
+    ],
+)
+def test_if_the_new_one_hangs_the_old_one_serves(tmp_path: Path, port: int, flags: tuple[str, ...], message: str) -> None:
+    impatient = replace(POLICY, silence=1.5, proof=1.5)
+    world = replace(engines(little_world(tmp_path), sglang=flags), attend=partial(attend, policy=impatient))
+    endpoint = served(world, port)
+    with asking(endpoint) as seen:
+        result = swap.run(world, SwapRequest(SGLANG))
+    assert seen.faults == []
+    assert message in result.fault
+    gone(world)
+    assert states(world) == [("tiny", "vllm", "ready")]
+    down.run(world, None)
+
+
+def test_a_window_that_does_not_fit_is_no_smaller_one_behind_the_agents_back(tmp_path: Path, port: int) -> None:
+    told = (
+        "To serve at least one request with the models's max seq len (8192), (0.5 GiB KV cache is needed, which is larger than "
+    )
+    told += (
+        "the available KV cache memory (0.3 GiB). Based on the available memory, the estimated maximum model length is 4096."
+    )
+    world = engines(little_world(tmp_path), sglang=("--die", f"ValueError: {told}"))
+    endpoint = served(world, port)
+    result = swap.run(world, SwapRequest(SGLANG))
+    assert "KV cache" in result.fault
+    assert [(server.engine, server.context) for server in running(world)] == [("vllm", endpoint.context)]
+    down.run(world, None)
+
+
+def test_another_version_is_chosen_for_good_if_it_serves_and_not_if_it_does_not(tmp_path: Path, port: int) -> None:
+    world = engines(little_world(tmp_path))
+    served(world, port)
+    place = world.home.environments / "vllm-9-cpu"
+    nine = Environment(place.name, place, Path(sys.executable), "vllm", "cpu", Release("9"), adopted=True)
+    environments.adopt(world.home, nine)
+    broken = engines(world, vllm=("--die", "ZeroDivisionError: oh"))
+    assert swap.run(broken, SwapRequest("vllm@9")).fault
+    assert store.chosen(world.home) == {}
+    result = swap.run(world, SwapRequest("vllm@9"))
+    assert (result.fault, store.chosen(world.home)) == ("", {"vllm-cpu": "vllm-9-cpu"})
+    gone(world)
     down.run(world, None)
 
 
