@@ -72,6 +72,11 @@ def _open_webui_notes(_: LLMConfig) -> tuple[str, ...]:
     return ("Open WebUI reads these at its first start alone; later its own settings count (ENABLE_PERSISTENT_CONFIG=False)",)
 
 
+def _zed(llm: LLMConfig) -> dict[str, str]:
+    """The variable that Zed makes of the provider's name, which `launcher wire zed` writes (zed.dev/docs/ai/use-api-access)."""
+    return {f"{forms.PROVIDER.upper()}_API_KEY": llm.api_key}
+
+
 CLIENTS: Mapping[str, Client] = MappingProxyType(
     {
         "openhands": Client(llm_env.variables),
@@ -80,5 +85,6 @@ CLIENTS: Mapping[str, Client] = MappingProxyType(
         "litellm": Client(_litellm, _litellm_notes),
         "copilot": Client(_copilot),
         "open-webui": Client(_open_webui, _open_webui_notes),
+        "zed": Client(_zed),
     }
 )

@@ -30,7 +30,7 @@ LAYERS = (
         "running.aider", "running.claude", "running.codex", "running.goose", "running.llm", "running.opencode",
         "running.openhands", "running.qwen",
         "wiring.opencode", "wiring.kilo", "wiring.claude", "wiring.qwen", "wiring.pi", "wiring.litellm", "wiring.llm",
-        "wiring.aider", "wiring.continue_", "wiring.codex",
+        "wiring.aider", "wiring.continue_", "wiring.codex", "wiring.goose", "wiring.zed", "wiring.hermes", "wiring.openclaw",
         "llm_env", "client_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",

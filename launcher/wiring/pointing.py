@@ -12,6 +12,8 @@ from launcher.wiring.jsonc import JSON
 from launcher.wiring.slots import read
 from launcher.wiring.yaml_rows import YAML
 
+# Before a key that is a header.
+_BEARER = "Bearer "
 _Step = str | None
 """A key, or any item of a list: others may have put theirs before ours."""
 
@@ -37,10 +39,13 @@ def pointer(wired: Iterable[Wired], texts: Iterable[str | None], key: str) -> Po
     address = next(_there_now(files, forms), None)
     if address is None:
         return "our address is gone from it"
-    secret = next(_there_now(files, {key}), None)
+    keys = {key, f"{_BEARER}{key}"}
+    secret = next(_there_now(files, keys), None)
+    if not any(value in keys for _, after, _ in files for _, value in _leaves(after, ())):
+        secret = key  # one that none of its files takes comes from where the person has put it
     if secret is None:
         return "the key of this launcher does not stand in it: wire it again"
-    return Pointer(first.name, address if address.endswith("/v1") else f"{address}/v1", secret)
+    return Pointer(first.name, address if address.endswith("/v1") else f"{address}/v1", secret.removeprefix(_BEARER))
 
 
 def _there_now(files: Iterable[tuple[Wired, Any, Any]], values: set[str]) -> Iterator[str]:

@@ -5,9 +5,12 @@ from launcher.wiring import (
     claude,
     codex,
     continue_,
+    goose,
+    hermes,
     kilo,
     litellm,
     llm,
+    openclaw,
     opencode,
     openhands_cli,
     openhands_profile,
@@ -15,6 +18,7 @@ from launcher.wiring import (
     openhands_toml,
     pi,
     qwen,
+    zed,
 )
 from launcher.wiring.base import Target
 
@@ -33,4 +37,8 @@ TARGETS: dict[str, Target] = {
     qwen.NAME: qwen,
     continue_.NAME: continue_,
     kilo.NAME: kilo,
+    goose.NAME: goose,
+    zed.NAME: zed,
+    hermes.NAME: hermes,
+    openclaw.NAME: openclaw,
 }
