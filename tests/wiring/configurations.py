@@ -18,7 +18,7 @@ STRINGS = (
     "// none",
     "/* none */",
     "{",
-    ", }",
+    "} ,",
     "'",
     "😀",
     "- a",
@@ -37,7 +37,7 @@ class Configuration:
     says: Any
 
 
-_scalars = st.sampled_from(STRINGS) | st.integers(-5, 70_000) | st.booleans() | st.none() | st.sampled_from([0.5, 1.0, 1e300])
+_scalars = st.sampled_from(STRINGS) | st.integers(-5, 70_000) | st.booleans() | st.none() | st.sampled_from([0.5, 1.0])
 _values = st.recursive(
     _scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
@@ -111,9 +111,7 @@ def yaml_texts(draw: st.DrawFn) -> Configuration:
         if isinstance(value, str):
             # YAML has no pairs of escapes for what lies beyond \uffff.
             return json.dumps(value, ensure_ascii=max(value, default="") <= "\uffff" and draw(st.booleans()))
-        if isinstance(value, float):
-            return repr(value).replace("e+", ".0e+")
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)
 
     def rows(value: Any, indent: str) -> str:
         step = indent + " " * draw(st.integers(1, 4))

@@ -105,18 +105,8 @@ def test_any_yaml_comes_back_whole(drawn: Configuration, values: dict[Slot, Any]
 
 # What agents' entries stand in, at the top of their files.
 OURS = {
-    "provider",
-    "models",
-    "model",
-    "small_model",
-    "env",
-    "modelProviders",
-    "security",
-    "providers",
-    "model_list",
-    "name",
-    "version",
-    "schema",
+    *("provider", "models", "model", "small_model", "env", "modelProviders", "security", "providers", "model_list"),
+    *("name", "version", "schema"),
 }
 
 
