@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """What the gateway costs, against none and against others, all in one run: `scripts/bench_gateway.py [--json] [--peers DIR]`.
 
-`--features` measures the gateway against itself with one thing left out each time: what each feature costs.
-
 An engine that answers at once and clients that ask as fast as they are answered are C (scripts/bench_gateway.c), so that they
 take as little of the machine as can be. Peers are in environments of their own under DIR: `vllm-router`, `sglang-router`,
 `litellm` (made with `--make-peers`, by pip); those that are not there are left out. Rounds go through all of them in turn, so
@@ -78,13 +76,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--quick", action="store_true", help="small bodies only")
-    parser.add_argument("--features", action="store_true", help="the gateway alone, and without each of its features")
     parser.add_argument("--serve", nargs=3, metavar=("PORT", "ENGINE", "BUSY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        return serve(int(options.serve[0]), int(options.serve[1]), options.serve[2])
-    if options.features:
-        options.only = ["gateway", *(f"gateway without {name}" for name in WITHOUT)]
+        return serve(int(options.serve[0]), int(options.serve[1]), busy=options.serve[2] == "busy")
     if options.make_peers:
         make_peers(options.peers)
     cases = [case for case in CASES if case[1] == CASES[0][1] or not options.quick]
@@ -132,8 +127,6 @@ def servers(tool: Path, folder: Path, peers: Path, only: list[str] | None) -> It
             "gateway": [sys.executable, __file__, "--serve", "PORT", str(engine), "idle"],
             "gateway, a busy thread beside it": [sys.executable, __file__, "--serve", "PORT", str(engine), "busy"],
         }
-        for name in WITHOUT if only else ():
-            here[f"gateway without {name}"] = [sys.executable, __file__, "--serve", "PORT", str(engine), name]
         router = [
             "--host",
             "127.0.0.1",
@@ -265,67 +258,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def without_access_log() -> None:
-    """No line is kept, and none is written."""
-    from launcher.gateway import exchange
-
-    class Unwritten(list[object]):
-        def append(self, _: object) -> None:
-            """It is not kept."""
-
-    started = exchange.Exchange.__init__
-
-    def start(self: Any, client: Any, board: Any, number: int) -> None:
-        started(self, client, board, number)
-        if type(board.log) is list:
-            board.log = Unwritten()
-
-    exchange.Exchange.__init__ = start  # type: ignore[method-assign] # taken out for the measurement
-
-
-def without_keys() -> None:
-    """Everybody is the default key."""
-    from launcher.gateway import decisions
-
-    decisions.key_name = lambda keys, credentials: "default"  # noqa: ARG005 - its signature
-
-
-def without_host_check() -> None:
-    """Any Host is taken."""
-    from launcher.gateway import decisions
-
-    decisions._unknown_host = lambda table, head: None  # noqa: SLF001, ARG005 - taken out for the measurement
-
-
-def without_metrics() -> None:
-    """Nothing is counted, per request and per piece of a stream."""
-    from launcher.gateway import exchange
-    from launcher.gateway.tally import Spread
-
-    exchange.Exchange._count = lambda self, piece: None  # type: ignore[method-assign] # noqa: SLF001, ARG005 - the same
-    Spread.add = lambda self, value: None  # type: ignore[method-assign] # noqa: ARG005 - the same
-
-
-WITHOUT = {
-    "the access log": without_access_log,
-    "keys": without_keys,
-    "the Host check": without_host_check,
-    "metrics": without_metrics,
-}
-
-
-def serve(port: int, engine: int, how: str) -> int:
-    """The gateway with all that it has switched on, but for what is in WITHOUT.
-
-    `busy` has a thread beside it that computes, as a supervisor's may.
-    """
+def serve(port: int, engine: int, *, busy: bool) -> int:
+    """The gateway with all that it has switched on; `busy` has a thread beside it that computes, as a supervisor's may."""
     import uvloop
 
     from launcher.gateway.gateway import Gateway
     from launcher.gateway.table import Backend, Key, Route, Table
-
-    if how in WITHOUT:
-        WITHOUT[how]()
 
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -334,7 +272,7 @@ def serve(port: int, engine: int, how: str) -> int:
             gateway.listen({socket.create_server(("127.0.0.1", port), backlog=1024): None})
             route = Route("bench", "ready", (Backend("127.0.0.1", engine, "engine-key"),), context=8192, slots=256)
             gateway.publish(Table.of([route], keys=[Key.of("default", KEY), Key.of("other", "sk-other")]))
-            if how == "busy":
+            if busy:
                 threading.Thread(target=compute, daemon=True).start()
             await asyncio.Event().wait()
 

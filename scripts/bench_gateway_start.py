@@ -24,6 +24,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from launcher import keys, ports, store  # noqa: E402 - found by the line above
+from launcher.home import Home  # noqa: E402 - the same
+
 PAUSE_MS = 5
 SLICE = 2.0
 QUIET = 20.0
@@ -40,6 +45,10 @@ def main() -> int:
     if options.serve:
         return serve(options.serve)
     env = {**os.environ, "LAUNCHER_HOME": str(options.home.absolute()), "PYTHONPATH": str(ROOT)}
+    home = Home(options.home.absolute())
+    before = store.port(home)
+    # Another launcher may be at work on the usual one.
+    store.keep_port(home, free_port())
     with tempfile.TemporaryDirectory() as folder:
         tool = compiled(Path(folder))
         engine = free_port()
@@ -48,22 +57,19 @@ def main() -> int:
             [sys.executable, __file__, str(options.home), options.model, "--serve", str(engine)], env=env
         )
         try:
-            told = measured(tool, engine, options, env)
+            told = measured(tool, engine, home, options.model, env)
         finally:
             subprocess.run([sys.executable, "-m", "launcher", "down"], env=env, check=False, stdout=subprocess.DEVNULL)
             for process in (serving, playing):
                 process.terminate()
                 process.wait(60)
+            store.keep_port(home, before or ports.FIRST)
     print(json.dumps(told) if options.json else table(told))
     return 0
 
 
-def measured(tool: Path, engine: int, options: argparse.Namespace, env: dict[str, str]) -> dict[str, Any]:
+def measured(tool: Path, engine: int, home: Home, model: str, env: dict[str, str]) -> dict[str, Any]:
     """Both clients' waits, before the start and during it."""
-    from launcher import keys, store
-    from launcher.home import Home
-
-    home = Home(options.home.absolute())
     deadline = time.monotonic() + 30
     while store.listening(home) != (store.port(home), "") or not asked(tool, store.port(home) or 0, keys.ensure(home.key), 0.1):
         if time.monotonic() > deadline:
@@ -74,7 +80,7 @@ def measured(tool: Path, engine: int, options: argparse.Namespace, env: dict[str
     quiet = waits(tool, places, lambda: time.monotonic() < over)
     began = time.monotonic()
     up = subprocess.Popen(
-        [sys.executable, "-m", "launcher", "up", options.model, "--no-wire", "--no-spare"], env=env, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "launcher", "up", model, "--no-wire", "--no-spare"], env=env, stdout=subprocess.DEVNULL
     )
     start = waits(tool, places, lambda: up.poll() is None)
     if up.returncode:

@@ -182,7 +182,7 @@ class Front(asyncio.Protocol):
         length = int(headers.get(b"content-length", b"-1"))
         incoming.chunked = b"transfer-encoding" in headers
         table = self._board.table
-        if allowed := allowed_origin(table, headers.get(b"origin")):
+        if allowed := allowed_origin(table, headers.get(b"origin")) if table.origins else "":
             incoming.origin = answers.for_origin(allowed)
         verdict = admit(
             table,
