@@ -206,6 +206,13 @@ def ended(server: Server, *, now: float) -> Server:
     return replace(gone, state="stopped", detail="", hint="", notes=(), since=now)
 
 
+def robbed(server: Server, *, now: float, policy: Policy) -> Server:
+    """Its record when somebody else had taken its port: no fault of its own, so that it decides no swap either."""
+    gone = replace(server, handle=None, members=(), phase="", share=None, left=None, detail="", hint="", since=now)
+    restarts = server.restarts + 1
+    return replace(gone, state="waiting", restarts=restarts, again=now + policy.delay(restarts))
+
+
 def shrunk(server: Server, *, now: float, context: int, why: str) -> Server:
     """Its record when it is to be started at once with less context, which the engine itself said would fit."""
     told = f"{context:,} tokens of context instead of {server.context:,}: {why}"

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from launcher.errors import LauncherError
@@ -59,6 +60,17 @@ def holder(port: int) -> str | None:
     if here:
         return "another user's process"
     return None if is_free(port) else "a process that cannot be seen"
+
+
+def is_held_by(port: int, pids: Collection[int]) -> bool:
+    """Whether one of these processes listens on the port; where the system does not let us see that, it is taken for so."""
+    import psutil
+
+    try:
+        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    except psutil.AccessDenied:
+        return True
+    return any(each.laddr and each.laddr.port == port and each.pid in pids for each in listening)
 
 
 def _called(pid: int) -> str:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from launcher import disk, keys, lifecycle, local_model, lock, measuring, ports, probe, processes, store, swap
 from launcher.diagnosis import Circumstances
+from launcher.endpoint import place_of
 from launcher.engines.base import Call, Site
 from launcher.errors import LauncherError
 from launcher.estimate import Past, estimate
@@ -36,6 +37,7 @@ from launcher.launching import (
 from launcher.lifecycle import IDLE, Action, Policy, Sight, Use
 from launcher.progress import Silent
 from launcher.runners import spares
+from launcher.runners.base import Handle
 from launcher.server import Server, Swapped, Wanted
 from launcher.serving import plan_again
 from launcher.swap import Seat
@@ -225,7 +227,17 @@ class Supervisor:
         if server.state != "ready" or time.monotonic() - watched.asked >= _RARELY:
             watched.asked = time.monotonic()
             watched.healthy = probe.healthy(server.base_url, self.world.engines[server.engine].READY_PATH)
+            if watched.healthy and server.state == "starting" and server.handle:
+                watched.robbed = self._robber(server, server.handle)
+                watched.fault = watched.robbed
         return watched.healthy
+
+    def _robber(self, server: Server, handle: Handle) -> str:
+        """What is to be told if somebody else answers there: an engine listens long after its port was chosen."""
+        _, port = place_of(server.base_url)
+        if ports.is_held_by(port, self.world.runner.processes(handle)):
+            return ""
+        return f"port {port} was taken meanwhile by {ports.holder(port) or 'a program that is gone again'}"
 
     def _watch(self, server: Server) -> "_Watched":
         """What this process knows of a server that runs; begun anew for one that an earlier supervisor started."""
@@ -453,6 +465,10 @@ class Supervisor:
             retry = found.retry
         if not self._ended(server, grace=GRACE_OF_REMAINS):
             return
+        if watched.robbed and server.restarts < self._policy.attempts:
+            self._say(f"{server.key}: {watched.robbed}; it is started on another one")
+            self._record(lifecycle.robbed(server, now=time.time(), policy=self._policy))
+            return
         if server.state == "starting" and watched.launch:
             told = measuring.unlearn(self.world, watched.launch)
             server = replace(server, notes=(*server.notes, *told))
@@ -675,6 +691,7 @@ class _Watched:
     asked: float = 0.0
     healthy: bool = False
     fault: str = ""
+    robbed: str = ""
 
 
 def _unstarted(want: Wanted, seat: Seat, logs: Path) -> Server:

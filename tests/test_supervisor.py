@@ -189,6 +189,35 @@ def test_an_engine_that_says_it_is_well_and_generates_nothing_is_started_anew(tm
     down.run(world, None)
 
 
+@dataclass
+class Robbed(StubEngine):
+    """An engine whose first start finds that another one, with another key, has come to its port before it."""
+
+    robber: "subprocess.Popen[bytes] | None" = None
+    port: int = 0
+    other: int = 0
+
+    def command(self, plan: Plan, site: Site) -> Command:
+        made = super().command(plan, site)
+        if self.robber is not None:
+            return super().command(plan, replace(site, port=self.other)) if site.port == self.port else made
+        self.port, self.other = site.port, own_port()
+        env = {**os.environ, "VLLM_API_KEY": "sk-of-somebody-else"}
+        self.robber = subprocess.Popen(made.argv, env=env, stdout=subprocess.DEVNULL)
+        return super().command(plan, replace(site, port=self.other))
+
+
+def test_an_engine_whose_port_somebody_else_has_taken_is_started_on_another_one(tmp_path: Path, port: int) -> None:
+    engine = Robbed()
+    world = little_world(tmp_path, engine=engine)
+    server = started(world, port)
+    assert engine.robber
+    assert (server.state, engine.robber.poll()) == ("ready", None)
+    engine.robber.kill()
+    engine.robber.wait()
+    down.run(world, None)
+
+
 def test_an_idle_server_is_asked_now_and_then_and_left_alone(tmp_path: Path, port: int) -> None:
     world = little_world(tmp_path)
     server = started(world, port)

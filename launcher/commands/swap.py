@@ -136,8 +136,8 @@ class SwapResult:
         yield "requests", f"{waited}; {swapped.failed or 'none'} failed"
         told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items() if seconds >= 1)
         yield "time", told or "under a second"
-        back = self.before.engine if self.before.model == self.after.model else self.before.model
-        yield "back", f"`launcher swap {back}`"
+        back = self.before.engine if self.before.engine != self.after.engine else f"{self.before.engine}@{self.before.version}"
+        yield "back", f"`launcher swap {back if self.before.model == self.after.model else self.before.model}`"
 
 
 def run(world: World, request: SwapRequest) -> SwapResult:
