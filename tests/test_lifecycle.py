@@ -72,6 +72,33 @@ STARTING = was("starting", runs=True)
         pytest.param(was("idle"), WANT, WELL, "nothing", id="what was unloaded waits to be asked for"),
         pytest.param(was("idle"), WANT, replace(WELL, asked=True), "start", id="and is started when it is"),
         pytest.param(was("idle"), None, replace(WELL, asked=True), "end", id="unless a person stopped it"),
+        pytest.param(READY, replace(WANT, turn="sleep 1 x"), WELL, "sleep", id="what is told to sleep"),
+        pytest.param(replace(READY, turned="sleep 1 x"), replace(WANT, turn="sleep 1 x"), WELL, "nothing", id="but only once"),
+        pytest.param(READY, replace(WANT, turn="unload x"), WELL, "unload", id="what cannot sleep goes"),
+        pytest.param(was("idle"), replace(WANT, turn="wake x"), WELL, "start", id="and is started when it is told to wake"),
+        pytest.param(was("asleep", runs=True), WANT, WELL, "nothing", id="what sleeps is left alone, and never probed"),
+        pytest.param(was("asleep", runs=True), WANT, replace(WELL, asked=True), "wake", id="until a request comes"),
+        pytest.param(was("asleep", runs=True), replace(WANT, turn="wake x"), WELL, "wake", id="or a person's word"),
+        pytest.param(
+            was("asleep", runs=True), WANT, replace(WELL, asked=True, clear=False), "nothing", id="not while another one starts"
+        ),
+        pytest.param(
+            was("asleep", runs=True, again=NOW + 9),
+            WANT,
+            replace(WELL, asked=True),
+            "nothing",
+            id="nor at once if it had no room",
+        ),
+        pytest.param(was("asleep", runs=True), WANT, replace(WELL, alive=False), "unload", id="what died in its sleep"),
+        pytest.param(was("asleep", runs=True), None, WELL, "end", id="what sleeps and nobody wants"),
+        pytest.param(was("held", runs=True), WANT, replace(WELL, rests=True), "nothing", id="what sleeps for another one"),
+        pytest.param(was("held", runs=True), WANT, WELL, "wake", id="wakes if that came to nothing"),
+        pytest.param(was("held", runs=True), None, replace(WELL, leaves=True), "nothing", id="replaced, it sleeps on"),
+        pytest.param(was("held", runs=True), None, WELL, "end", id="but not once nobody wants its model"),
+        pytest.param(
+            was("held", runs=True, ask="old"), WANT, replace(WELL, wakes=True), "start", id="asked back, it is the start"
+        ),
+        pytest.param(was("held", runs=True, ask="old"), WANT, WELL, "end", id="in the way of another one, it ends"),
         pytest.param(READY, WANT, replace(WELL, fault="no answer"), "recover", id="it did not answer"),
         pytest.param(was("ending", runs=True), WANT, WELL, "recover", id="an end that was cut off goes on"),
         pytest.param(was("ending", runs=True, again=NOW + 9), WANT, WELL, "nothing", id="who cannot be ended is tried later"),

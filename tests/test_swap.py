@@ -33,6 +33,10 @@ HELD = server("old", "held", runs=False, proven=True)
 COMES = server("new", "starting", seat="@2")
 WAITS = server("new", "waiting", runs=False, seat="@2")
 IS_THERE = server("new", "ready", seat="@2", proven=True)
+SLEEPS = replace(HELD, handle=Handle(78, NOW - 100, "sleeps", Path("/e")))
+# Swaps back to what sleeps, and to a third one.
+AGAIN = replace(OLD, ask="again", planned=SLEEPS.planned, back=replace(NEW, back=None))
+LATER = replace(AGAIN, planned=replace(SLEEPS.planned, context=4096))
 FAILED = server("new", "failed", runs=False, seat="@2")
 
 
@@ -42,7 +46,9 @@ def done(*wishes: Wanted, servers: tuple[Server, ...], room_for: str = "") -> di
     told: dict[str, Action] = {}
     for seat in swap.seats({want.name: want for want in wishes}, by_key):
         there = by_key.get(seat.key)
-        sight = replace(WELL, rests=seat.rests, leaves=seat.leaves, room_for=room_for if there is SERVES else "")
+        sight = replace(
+            WELL, rests=seat.rests, leaves=seat.leaves, wakes=seat.wakes, room_for=room_for if there is SERVES else ""
+        )
         sight = replace(sight, alive=there is not None and there.handle is not None)
         action, _ = lifecycle.step(there, seat.want, sight, Policy())
         if action != "nothing":
@@ -74,6 +80,11 @@ def done(*wishes: Wanted, servers: tuple[Server, ...], room_for: str = "") -> di
         pytest.param(
             NEW, (server("new", "failed", runs=False, seat="@2", proven=True),), {}, id="given up, it is not replaced either"
         ),
+        pytest.param(NEW, (SLEEPS, WAITS), {"m@2": "start"}, id="one that sleeps in its place rests as well"),
+        pytest.param(NEW, (SLEEPS, IS_THERE), {}, id="and sleeps on once the new one is there"),
+        pytest.param(NEW, (SLEEPS, FAILED), {"m": "wake"}, id="and wakes if that failed"),
+        pytest.param(AGAIN, (SLEEPS, IS_THERE), {"m": "start"}, id="asked back, it is found by its plan"),
+        pytest.param(LATER, (SLEEPS, IS_THERE), {"m": "end"}, id="for something else it has to end"),
         pytest.param(OLD, (SERVES, COMES), {"m@2": "end"}, id="taken back in the middle, the new one ends"),
         pytest.param(OLD, (HELD, COMES), {"m": "start", "m@2": "end"}, id="and what was held comes back"),
         pytest.param(replace(NEW, back=None), (SERVES,), {"m": "end"}, id="a wish without a way back is started anew"),
