@@ -3,12 +3,16 @@
 import time
 import uuid
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from launcher import lock, store
 from launcher.errors import LauncherError
 from launcher.server import Server, Wanted
 from launcher.stopwatch import Stopwatch
 from launcher.world import World
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _LOOK = 0.05
 # How often a supervisor is looked for, which may be killed while we wait for it.
@@ -30,12 +34,16 @@ class SleepResult:
         told = {"name": self.name, "state": self.state, "level": self.level, "seconds": round(self.seconds, 3)}
         return {**told, "reason": self.reason}
 
-    def text(self) -> str:
+    def text(self) -> "RenderableType":
+        from rich.text import Text
+
         if self.state == "asleep":
-            return f"{self.name} sleeps: its GPUs' memory is free. The next request wakes it, or `launcher wake {self.name}`."
-        if self.state == "idle":
-            return f"{self.name} was unloaded: {self.reason}. The next request starts it, or `launcher wake {self.name}`."
-        return f"{self.name} is awake and answers, after {self.seconds:.1f} s."
+            told = f"sleeps: its GPUs' memory is free. The next request wakes it, or `launcher wake {self.name}`."
+        elif self.state == "idle":
+            told = f"was unloaded: {self.reason}. The next request starts it, or `launcher wake {self.name}`."
+        else:
+            told = f"is awake and answers, after {self.seconds:.1f} s."
+        return Text.assemble(("✓ ", "green"), (self.name, "bold"), " ", told)
 
 
 def sleep(world: World, name: str | None, *, level: int = 1) -> SleepResult:
