@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from launcher.errors import LauncherError
 from launcher.wiring.base import Files
-from launcher.wiring.spans import Node, Part, Scalar, Source, written
+from launcher.wiring.spans import Node, Part, Scalar, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,9 @@ class Language(Protocol):
 
     def read(self, text: str) -> Node:
         """The whole text, an empty one as an empty object; raises ValueError, or RecursionError, for what is none."""
+
+    def says(self, value: object) -> Any:
+        """A value of ours, as `read` would find it in a text."""
 
     def added(self, text: str, node: Node, key: str | None, value: object) -> Iterator[str]:
         """The text with another pair, or item, in a node."""
@@ -63,7 +66,7 @@ def put(language: Language, path: Path, text: str | None, values: Mapping[Slot, 
     new = text or ""
     for slot, value in values.items():
         tree = read(language, path, new).value
-        wanted = _with(tree, slot, _tree_of(language, value))
+        wanted = _with(tree, slot, language.says(value))
         if wanted is NOTHING:
             raise _not_editable(path, slot)
         if wanted != tree:
@@ -227,10 +230,6 @@ def _nested(slot: Slot, value: object) -> object:
     for step in reversed(slot):
         value = [value] if isinstance(step, Item) else {step: value}
     return value
-
-
-def _tree_of(language: Language, value: object) -> object:
-    return language.read(written(None, {"": value}, indent=None, unit="", ends="\n")).value[""]
 
 
 # -- taking out --
