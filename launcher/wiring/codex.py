@@ -16,6 +16,7 @@ NAME = "codex"
 AGENT = "codex"
 GENERATIONS = ("codex",)
 PROGRAMS = ("codex",)
+IN_CONTAINERS = False
 
 
 _TEXT = TOML()

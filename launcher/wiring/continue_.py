@@ -15,6 +15,7 @@ NAME = "continue"
 AGENT = "continue"
 GENERATIONS = ("continue",)
 PROGRAMS = ("cn",)
+IN_CONTAINERS = False
 
 _TEXT = YAML()
 _MODELS: Slot = ("models",)

@@ -17,6 +17,7 @@ NAME = "opencode"
 AGENT = "opencode"
 GENERATIONS = ("opencode",)
 PROGRAMS = ("opencode",)
+IN_CONTAINERS = False
 
 _TEXT = JSON()
 _PROVIDER: Slot = ("provider", PROVIDER)

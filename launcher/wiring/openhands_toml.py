@@ -16,6 +16,7 @@ NAME = "openhands-toml"
 AGENT = "openhands"
 GENERATIONS = ("v0",)
 PROGRAMS: tuple[str, ...] = ()
+IN_CONTAINERS = True
 
 _NOTE = "# by launcher; to undo: launcher unwire"
 Settings = Mapping[str, str | int | float]

@@ -88,6 +88,8 @@ def test_what_nobody_knows_is_refused_with_what_there_is(world: World) -> None:
     with pytest.raises(LauncherError, match="unknown agent 'cursor'") as fault:
         wire.run(world, WireRequest(("cursor",)), TARGETS)
     assert "opencode" in fault.value.hint
+    with pytest.raises(LauncherError, match="opencode can only be told on this machine"):
+        wire.run(world, WireRequest(("openhands", "opencode"), docker=True), TARGETS)
     with pytest.raises(LauncherError, match="opencode is not wired"):
         unwire.run(replace(world, home=world.home.make()), TARGETS, ("opencode",))
 

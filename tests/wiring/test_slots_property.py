@@ -106,7 +106,7 @@ def test_any_yaml_comes_back_whole(drawn: Configuration, values: dict[Slot, Any]
 # What agents' entries stand in, at the top of their files.
 OURS = {
     *("provider", "models", "model", "small_model", "env", "modelProviders", "security", "providers", "model_list"),
-    *("name", "version", "schema"),
+    *("name", "version", "schema", "language_models", "agent", "agents"),
 }
 
 
@@ -121,6 +121,8 @@ AGENTS = {
     "settings.json of qwen": ("qwen", json_texts(comments=True)),
     "settings.json of claude": ("claude", json_texts(comments=False)),
     "models.json of pi": ("pi", json_texts(comments=True)),
+    "settings.json of Zed": ("zed", json_texts(comments=True)),
+    "openclaw.json": ("openclaw", json_texts(comments=True)),
     "litellm.yaml": ("litellm", yaml_texts()),
     "config.yaml of continue": ("continue", yaml_texts()),
 }
