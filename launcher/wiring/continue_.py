@@ -44,7 +44,7 @@ def connect(files: Files, place: Place, llm: LLMConfig) -> Files:
 
 def disconnect(now: Files, before: Files, after: Files) -> Files:
     """Our entries out; raises LauncherError for a file that cannot be understood any more."""
-    return slots.all_without(_TEXT, now, before, after, _ours)
+    return slots.all_without(_TEXT, now, before, after, _ours, scaffold=("name", "version", "schema"))
 
 
 def start_line(place: Place, llm: LLMConfig) -> str:  # noqa: ARG001 - it is chosen in the agent

@@ -5,7 +5,7 @@ as the old one with exactly the change that was meant.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,10 +84,13 @@ def without(
     after: str | None,
     slots: Callable[[Any, Any], Iterable[Slot]],
     ours: Callable[[Any, Any], bool] | None = None,
+    *,
+    scaffold: Collection[str] = (),
 ) -> str | None:
     """`now` with what stood `before` at each of our slots that is still `ours`; None if nothing is in a file that we made.
 
     `slots` are those of the trees before and after us. Without `ours`, an entry is while it has our addresses.
+    `scaffold` are keys that a file of this kind begins with: alone they do not keep one that we made.
     """
     if now == after:
         return before
@@ -105,7 +108,7 @@ def without(
         left = step.done(left)
     if left == there.value:
         return now
-    if before is None and not left:
+    if before is None and (not left or (isinstance(left, dict) and set(left) <= set(scaffold))):
         return None
     reversed_ = _reversed(now, before or "", after)
     if reversed_ is not None and _reads_as(language, reversed_, left):
@@ -118,10 +121,18 @@ def without(
 
 
 def all_without(
-    language: Language, now: Files, before: Files, after: Files, slots: Callable[[Any, Any], Iterable[Slot]]
+    language: Language,
+    now: Files,
+    before: Files,
+    after: Files,
+    slots: Callable[[Any, Any], Iterable[Slot]],
+    *,
+    scaffold: Collection[str] = (),
 ) -> Files:
     """`without` for each of these files."""
-    return {path: without(language, path, text, before[path], after[path], slots) for path, text in now.items()}
+    return {
+        path: without(language, path, text, before[path], after[path], slots, scaffold=scaffold) for path, text in now.items()
+    }
 
 
 def new_items(old: object, mine: object, slot: Slot, fields: Iterable[str]) -> Iterator[Slot]:

@@ -474,6 +474,18 @@ def test_what_others_write_meanwhile_stays_and_all_of_ours_goes(name: str) -> No
 
 
 @pytest.mark.parametrize("name", AGENTS)
+def test_a_file_that_we_made_goes_even_if_another_program_printed_it_anew(name: str) -> None:
+    target, chosen = TARGETS[name], replace(place(ROOT), default=True, own=ROOT / "own")
+    before = dict.fromkeys(target.paths(chosen, LARGE))
+    after = target.connect(before, chosen, LARGE)
+    printed = {
+        path: text if path.suffix in {".txt", ".toml"} or text is None else json.dumps(read(path, text), indent=1)
+        for path, text in after.items()
+    }
+    assert target.disconnect(printed, before, after) == before
+
+
+@pytest.mark.parametrize("name", AGENTS)
 def test_an_entry_that_somebody_led_elsewhere_is_theirs(name: str) -> None:
     target, chosen = TARGETS[name], replace(place(ROOT), own=ROOT / "own", default=name == "claude")
     before = dict.fromkeys(target.paths(chosen, LARGE))
