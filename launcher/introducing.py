@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from launcher import configurations, probe, telling
+from launcher import configurations, keys, probe, telling
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
 from launcher.llm import LLMConfig
@@ -54,7 +54,7 @@ def again(world: World, targets: Mapping[str, Target]) -> Outcome:
         except LauncherError:  # a model that was never served has no address yet
             continue
         files = [other for other in wired if (other.target, other.name) == (each.target, each.name)]
-        if not llm.local or (each.base_url == llm.base_url and any(llm.api_key in (other.after or "") for other in files)):
+        if not llm.local or not _stale(files, llm):
             continue
         target = targets[each.target]
         place = telling.place(
@@ -72,12 +72,21 @@ def again(world: World, targets: Mapping[str, Target]) -> Outcome:
 
 
 def offered(world: World, targets: Mapping[str, Target], llm: LLMConfig) -> tuple[str, ...]:
-    """The agents that are on this machine and were not told of any model yet."""
-    told = {each.agent for each in apply.wired(targets, world.home) if each.present}
+    """The agents that are on this machine and were not told of any model yet; none while a record is damaged."""
+    try:
+        told = {each.agent for each in apply.wired(targets, world.home) if each.present}
+    except LauncherError:  # it is told where it matters: a server that was proven is not given up for it
+        return ()
     others = {name: target for name, target in targets.items() if target.AGENT not in told}
     proposal = apply.propose(others, telling.place(world), llm, world.home)
     found = [*(edit.agent for edit in proposal.edits), *(skip.agent for skip in proposal.skips)]
     return tuple(dict.fromkeys(found))
+
+
+def _stale(files: list[Wired], llm: LLMConfig) -> bool:
+    """Whether files lead elsewhere, or hold another key of ours: some agents take none from a file."""
+    keyed = [text for each in files if keys.PREFIX in (text := each.after or "")]
+    return files[0].base_url != llm.base_url or bool(keyed and not any(llm.api_key in text for text in keyed))
 
 
 def _firsts(wired: list[Wired]) -> list[Wired]:

@@ -11,7 +11,7 @@ from launcher import atomic
 from launcher.errors import LauncherError
 from launcher.home import Home
 
-_PREFIX = "sk-local-"
+PREFIX = "sk-local-"
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 # What the key is called that `launcher up` makes and gives to agents.
@@ -103,4 +103,4 @@ def read(path: Path) -> str | None:
 def _make(path: Path) -> None:
     """The name appears with the whole key in it, and never in place of another's."""
     with suppress(FileExistsError):
-        atomic.make(path, f"{_PREFIX}{secrets.token_urlsafe(32)}\n")
+        atomic.make(path, f"{PREFIX}{secrets.token_urlsafe(32)}\n")

@@ -18,7 +18,10 @@ LAYERS = (
         "gateway.table", "gateway.limits", "gateway.paths", "forms",
     }),
     ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
-    ("texts", {"wiring.spans", "wiring.slots", "wiring.jsonc", "wiring.yaml_rows", "wiring.json_slots"}),
+    ("texts", {
+        "wiring.spans", "wiring.slots", "wiring.jsonc", "wiring.yaml_rows", "wiring.json_slots", "wiring.toml_lines",
+        "wiring.toml_rows",
+    }),
     ("decisions", {
         "lifecycle", "swap", "carrying", "routing", "unit", "exposure",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",

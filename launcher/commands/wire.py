@@ -30,7 +30,7 @@ class WireRequest:
 
 def dry_run(world: World, request: WireRequest, targets: Mapping[str, Target]) -> WireResult:
     """What `run` would write, without asking anybody."""
-    chosen = named(request.agents, targets)
+    chosen = _chosen(request, targets)
     told = _told(world, request.model)
     proposal = apply.propose(chosen, _place(world, request, chosen), told.llm, world.home)
     return WireResult(told.llm.name, proposal.edits, proposal.skips, proposal.faults, (), None, "", dry=True)
@@ -38,7 +38,7 @@ def dry_run(world: World, request: WireRequest, targets: Mapping[str, Target]) -
 
 def run(world: World, request: WireRequest, targets: Mapping[str, Target]) -> WireResult:
     """Prove a model that runs, then tell the agents of it; what fails for one agent is told, the others are done."""
-    chosen = named(request.agents, targets)
+    chosen = _chosen(request, targets)
 
     def wait(holder: lock.Holder) -> None:
         world.progress.say(f"waiting for `{holder.command}` (pid {holder.pid})")
@@ -72,6 +72,18 @@ def named(agents: tuple[str, ...], targets: Mapping[str, Target]) -> Mapping[str
             there = ", ".join(dict.fromkeys(target.AGENT for target in targets.values()))
             raise LauncherError(f"unknown agent {agent!r}", hint=f"known: {there}")
     return {name: target for name, target in targets.items() if not agents or {name, target.AGENT} & set(agents)}
+
+
+def _chosen(request: WireRequest, targets: Mapping[str, Target]) -> Mapping[str, Target]:
+    """With `docker` those that know containers; raises LauncherError for another one that was named."""
+    chosen = named(request.agents, targets)
+    if not request.docker:
+        return chosen
+    able = {target.AGENT for target in chosen.values() if target.IN_CONTAINERS}
+    for target in chosen.values() if request.agents else ():
+        if target.AGENT not in able:
+            raise LauncherError(f"{target.AGENT} can only be told on this machine", hint="leave --docker out")
+    return {name: target for name, target in chosen.items() if target.AGENT in able}
 
 
 def _place(world: World, request: WireRequest, chosen: Mapping[str, Target]) -> Place:

@@ -18,6 +18,7 @@ NAME = "aider"
 AGENT = "aider"
 GENERATIONS = ("aider",)
 PROGRAMS = ("aider",)
+IN_CONTAINERS = False
 
 # Its metadata are read as JSON5 (aider, models.py).
 _ROWS, _LIST = YAML(), JSON(json5=True)

@@ -118,6 +118,10 @@ class Target(Protocol):
     def PROGRAMS(self) -> tuple[str, ...]:
         """The programs by which the agent is found on a machine, beside its files."""
 
+    @property
+    def IN_CONTAINERS(self) -> bool:
+        """Whether the files can tell an agent in a container, to which loopback is the container itself."""
+
     def paths(self, place: Place, llm: LLMConfig) -> tuple[Path, ...]:
         """The files that `connect` reads and writes, in the order in which they are shown."""
 

@@ -16,6 +16,7 @@ NAME = "claude"
 AGENT = "claude"
 GENERATIONS = ("claude",)
 PROGRAMS = ("claude",)
+IN_CONTAINERS = False
 
 _TEXT = JSON(comments=False)
 

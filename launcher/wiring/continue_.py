@@ -15,6 +15,7 @@ NAME = "continue"
 AGENT = "continue"
 GENERATIONS = ("continue",)
 PROGRAMS = ("cn",)
+IN_CONTAINERS = False
 
 _TEXT = YAML()
 _MODELS: Slot = ("models",)
@@ -43,7 +44,7 @@ def connect(files: Files, place: Place, llm: LLMConfig) -> Files:
 
 def disconnect(now: Files, before: Files, after: Files) -> Files:
     """Our entries out; raises LauncherError for a file that cannot be understood any more."""
-    return slots.all_without(_TEXT, now, before, after, _ours)
+    return slots.all_without(_TEXT, now, before, after, _ours, scaffold=("name", "version", "schema"))
 
 
 def start_line(place: Place, llm: LLMConfig) -> str:  # noqa: ARG001 - it is chosen in the agent

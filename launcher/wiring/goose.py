@@ -17,6 +17,7 @@ NAME = "goose"
 AGENT = "goose"
 GENERATIONS = ("goose",)
 PROGRAMS = ("goose",)
+IN_CONTAINERS = False
 
 _TEXT = YAML()
 _ACTIVE: Slot = ("active_provider",)

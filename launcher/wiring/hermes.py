@@ -16,6 +16,7 @@ NAME = "hermes"
 AGENT = "hermes"
 GENERATIONS = ("hermes",)
 PROGRAMS = ("hermes",)
+IN_CONTAINERS = False
 
 _TEXT = YAML()
 _PROVIDER: Slot = ("providers", PROVIDER)

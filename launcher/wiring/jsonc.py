@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.wiring.spans import Flow, Node, Part, Scalar
+from launcher.wiring.spans import Flow, Node, Part, Scalar, written
 
 _BLANK = re.compile(r"(?:[\s\ufeff]|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _REMARK = re.compile(r"[ \t]*(?://[^\n\r]*|/\*[^\n]*?\*/[ \t]*)?")
@@ -34,6 +34,9 @@ class JSON:
     def read(self, text: str) -> Node:
         reader = _Reader(text, self)
         return reader.whole()
+
+    def says(self, value: object) -> Any:
+        return self.read(written(None, {"": value}, indent=None, unit="", ends="\n")).value[""]
 
     def added(self, text: str, node: Node, key: str | None, value: object) -> Iterator[str]:
         if not text[node.start : node.end].strip():

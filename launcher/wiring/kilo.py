@@ -12,6 +12,7 @@ NAME = "kilo"
 AGENT = "kilo"
 GENERATIONS = ("kilo",)
 PROGRAMS = ("kilo",)
+IN_CONTAINERS = False
 
 refuses, connect, disconnect = opencode.refuses, opencode.connect, opencode.disconnect
 

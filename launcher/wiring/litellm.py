@@ -17,6 +17,7 @@ NAME = "litellm"
 AGENT = "litellm"
 GENERATIONS = ("litellm",)
 PROGRAMS: tuple[str, ...] = ()
+IN_CONTAINERS = False
 
 _TEXT = YAML()
 _MODELS: Slot = ("model_list",)

@@ -17,6 +17,7 @@ NAME = "llm"
 AGENT = "llm"
 GENERATIONS = ("llm",)
 PROGRAMS = ("llm",)
+IN_CONTAINERS = False
 
 _LIST, _PLAIN = YAML(), JSON(comments=False)
 _KEY: Slot = (PROVIDER,)

@@ -15,6 +15,7 @@ NAME = "openclaw"
 AGENT = "openclaw"
 GENERATIONS = ("openclaw",)
 PROGRAMS = ("openclaw",)
+IN_CONTAINERS = False
 
 _TEXT = JSON(json5=True)
 _PROVIDER: Slot = ("models", "providers", PROVIDER)

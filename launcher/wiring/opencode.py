@@ -17,11 +17,12 @@ NAME = "opencode"
 AGENT = "opencode"
 GENERATIONS = ("opencode",)
 PROGRAMS = ("opencode",)
+IN_CONTAINERS = False
 
 _TEXT = JSON()
 _PROVIDER: Slot = ("provider", PROVIDER)
 _DEFAULTS: tuple[Slot, ...] = (("model",), ("small_model",))
-_SCHEMA: Slot = ("$schema",)
+_SCHEMA = ("$schema",)
 
 
 def paths(place: Place, llm: LLMConfig) -> tuple[Path, ...]:  # noqa: ARG001 - one file for every model
@@ -49,7 +50,7 @@ def connect(files: Files, place: Place, llm: LLMConfig) -> Files:
 
 def disconnect(now: Files, before: Files, after: Files) -> Files:
     """Our entries out; raises LauncherError for a file that cannot be understood any more."""
-    return slots.all_without(_TEXT, now, before, after, _ours)
+    return slots.all_without(_TEXT, now, before, after, _ours, scaffold=_SCHEMA)
 
 
 def start_line(place: Place, llm: LLMConfig) -> str:

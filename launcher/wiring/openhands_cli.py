@@ -13,6 +13,7 @@ NAME = "openhands-cli"
 AGENT = "openhands"
 GENERATIONS = ("cli",)
 PROGRAMS = ("openhands",)
+IN_CONTAINERS = False
 
 _KIND: Slot = ("kind",)
 _LLM: Slot = ("llm",)

@@ -12,6 +12,7 @@ NAME = "openhands-profile"
 AGENT = "openhands"
 GENERATIONS = ("profile",)
 PROGRAMS: tuple[str, ...] = ()
+IN_CONTAINERS = False
 
 
 def paths(place: Place, llm: LLMConfig) -> tuple[Path, ...]:

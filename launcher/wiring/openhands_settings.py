@@ -14,6 +14,7 @@ NAME = "openhands-settings"
 AGENT = "openhands"
 GENERATIONS = ("v1", "v0")
 PROGRAMS: tuple[str, ...] = ()
+IN_CONTAINERS = True
 
 # The newest of openhands-agent-server 1.58.0: the file's, and agent_settings' own. What a newer one looks like nobody knows.
 _FILE_SCHEMA, _AGENT_SCHEMA = 6, 9

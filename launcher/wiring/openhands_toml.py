@@ -1,28 +1,24 @@
 """OpenHands up to 0.62: one section of a config.toml. Works on spans of text, so that all else stays byte for byte."""
 
-import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import LauncherError
 from launcher.llm import LLMConfig, from_a_container
 from launcher.wiring.base import Files, Place
+from launcher.wiring.spans import line_ends
+from launcher.wiring.toml_lines import LINE, Key, gap, headers, joined, read_or_none, span, statements
 
 NAME = "openhands-toml"
 AGENT = "openhands"
 GENERATIONS = ("v0",)
 PROGRAMS: tuple[str, ...] = ()
+IN_CONTAINERS = True
 
 _NOTE = "# by launcher; to undo: launcher unwire"
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
-_MAYBE_HEADER = re.compile(r"^[ \t]*\[.*", re.MULTILINE)
-
-Key = tuple[str, ...]
 Settings = Mapping[str, str | int | float]
 
 
@@ -103,12 +99,12 @@ def _settings(llm: LLMConfig) -> Settings:
 
 def _replaced(path: Path, text: str, key: Key, settings: Settings) -> str:
     old = _parsed(path, text)
-    ours = _section(key, settings, ends=_line_ends(text))
-    span = _span(text, key)
-    head, tail = (text[: span[0]], text[span[1] :]) if span else (text + _gap(text), "")
+    ours = _section(key, settings, ends=line_ends(text))
+    found = span(text, key)
+    head, tail = (text[: found[0]], text[found[1] :]) if found else (text + gap(text), "")
     new = head + ours + tail
     wanted = _with(old, key, _inside(ours, key))
-    if wanted is None or _read(new) != wanted:
+    if wanted is None or read_or_none(new) != wanted:
         name = ".".join(key)
         hint = f"write {name} as one plain [{name}] section of key = value lines, with what is nested in it as [{name}.OTHER]"
         raise LauncherError(f"{path} holds {name} in a form that cannot be replaced alone; it was left as it is", hint=hint)
@@ -123,13 +119,6 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         reason = "it begins with a byte order mark" if text.startswith("\ufeff") else str(error)
         hint = "mend it, or choose another file with --config-file"
         raise LauncherError(f"{path} is not valid TOML and was left alone: {reason}", hint=hint) from None
-
-
-def _read(text: str) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(text, parse_float=str)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _with(document: Mapping[str, Any], key: Key, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -159,67 +148,6 @@ def _section(key: Key, settings: Settings, *, ends: str) -> str:
     return "".join(line + ends for line in lines)
 
 
-def _line_ends(text: str) -> str:
-    windows = text.count("\r\n")
-    return "\r\n" if windows > text.count("\n") - windows else "\n"
-
-
-def _gap(text: str) -> str:
-    """What stands between a text and a section appended to it: the end of its last line, and an empty line."""
-    ends = _line_ends(text)
-    if not text.strip():
-        return "" if not text or text.endswith("\n") else ends
-    return ends if text.endswith("\n") else ends * 2
-
-
-# -- finding sections --
-
-
-def _span(text: str, key: Key) -> tuple[int, int] | None:
-    """Where the section of this name begins and ends; comments and empty lines after its last key are not part of it."""
-    for (start, name), (end, _) in pairwise([*_headers(text), (len(text), ())]):
-        if name == key:
-            return start, _end_of_keys(text, start, end)
-    return None
-
-
-def _headers(text: str) -> Iterator[tuple[int, Key]]:
-    """Each line that opens a section, and its name; an array of tables has the name ().
-
-    A line in brackets can also be part of a string or an array over several lines. It is a header exactly if what stands
-    before it is whole TOML.
-    """
-    known = 0
-    for match in _MAYBE_HEADER.finditer(text):
-        if _read(text[known : match.start()]) is not None:
-            known = match.start()
-            yield known, _header_key(match.group())
-
-
-def _header_key(line: str) -> Key:
-    names: list[str] = []
-    inner: Any = _read(line.strip())
-    while inner:
-        if not isinstance(inner, dict):
-            return ()
-        ((name, inner),) = inner.items()
-        names.append(name)
-    return tuple(names)
-
-
-def _end_of_keys(text: str, start: int, end: int) -> int:
-    for line in reversed(_LINE.findall(text[start:end])):
-        # What looks like a comment may be the last line of a string: then the text before it is not whole.
-        if not _is_remark(line) or _read(text[start : end - len(line)]) is None:
-            break
-        end -= len(line)
-    return end
-
-
-def _is_remark(line: str) -> bool:
-    return not line.strip() or line.lstrip().startswith("#")
-
-
 # -- taking our section out --
 
 
@@ -235,34 +163,34 @@ def _without_ours(path: Path, now: str | None, before: str | None, after: str | 
 
 def _taken_out(now: str, before: str, after: str) -> str:
     key = _changed(before, after)
-    span = _span(now, key)
-    if not key or span is None:
+    found = span(now, key)
+    if not key or found is None:
         return now
-    ours, there = _cut(after, key), now[slice(*span)]
+    ours, there = _cut(after, key), now[slice(*found)]
     old = _cut(before, key)
-    if _line_ends(there) != _line_ends(ours):  # somebody's editor converted the file
-        old = _unix(old).replace("\n", _line_ends(there))
+    if line_ends(there) != line_ends(ours):  # somebody's editor converted the file
+        old = _unix(old).replace("\n", line_ends(there))
     if there == old:
         return now
     new = old if _unix(there).strip() == _unix(ours).strip() else _merged(there, ours, old)
-    head = now[: span[0]]
+    head = now[: found[0]]
     if not new and not old:
         head = head.removesuffix(_gap_made(before, after))
-    result = _joined(head, new, now[span[1] :])
-    return now if _read(result) is None else result
+    result = joined(head, new, now[found[1] :])
+    return now if read_or_none(result) is None else result
 
 
 def _changed(before: str, after: str) -> Key:
     """The section that is ours: the one that differs by more than the end of its last line."""
-    for _, key in _headers(after):
+    for _, key in headers(after):
         if key[:1] == ("llm",) and _cut(before, key).rstrip("\r\n") != _cut(after, key).rstrip("\r\n"):
             return key
     return ()
 
 
 def _cut(text: str, key: Key) -> str:
-    span = _span(text, key)
-    return text[slice(*span)] if span else ""
+    found = span(text, key)
+    return text[slice(*found)] if found else ""
 
 
 def _unix(text: str) -> str:
@@ -270,57 +198,24 @@ def _unix(text: str) -> str:
 
 
 def _gap_made(before: str, after: str) -> str:
-    gap = _gap(before)
-    return gap if after.startswith(before + gap) else ""
-
-
-def _joined(*parts: str) -> str:
-    """The parts in a row, none of them running on from a line without an end."""
-    text = ""
-    for part in parts:
-        if text and not text.endswith("\n") and part and not part.startswith(("\n", "\r\n")):
-            text += _line_ends(text + part)
-        text += part
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """`key = value` over one or more lines, and the remarks above it."""
-
-    key: str
-    remarks: str
-    text: str
+    made = gap(before)
+    return made if after.startswith(before + made) else ""
 
 
 def _merged(there: str, ours: str, old: str) -> str:
     """Our section as somebody edited it, each key that still has our value replaced by its old line or left out."""
-    header, *_ = _LINE.findall(there)
-    mine = {statement.key: _read(statement.text) for statement in _statements(ours)}
-    present = _statements(there)
-    kept = {statement.key for statement in present if mine.get(statement.key) == _read(statement.text)}
+    header, *_ = LINE.findall(there)
+    mine = {statement.key: read_or_none(statement.text) for statement in statements(ours)}
+    present = statements(there)
+    kept = {statement.key for statement in present if mine.get(statement.key) == read_or_none(statement.text)}
     if not kept:
         return there
-    back = {statement.key: statement.remarks + statement.text for statement in _statements(old)}
+    back = {statement.key: statement.remarks + statement.text for statement in statements(old)}
     parts = [s.remarks + (back.get(s.key, "") if s.key in kept else s.text) for s in present]
     theirs = {statement.key for statement in present} | mine.keys()
     parts += [text for key, text in back.items() if key not in theirs]
     if not old and all(statement.key in kept for statement in present):
         return "".join(parts)
-    if old and header.strip() == _LINE.findall(ours)[0].strip():
-        header = _LINE.findall(old)[0]
-    return _joined(header, *parts)
-
-
-def _statements(section: str) -> list[_Statement]:
-    found: list[_Statement] = []
-    remarks = text = ""
-    for line in _LINE.findall(section)[1:]:
-        if not text and _is_remark(line):
-            remarks += line
-            continue
-        text += line
-        if document := _read(text):
-            found.append(_Statement(next(iter(document)), remarks, text))
-            remarks = text = ""
-    return found
+    if old and header.strip() == LINE.findall(ours)[0].strip():
+        header = LINE.findall(old)[0]
+    return joined(header, *parts)

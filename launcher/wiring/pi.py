@@ -16,6 +16,7 @@ NAME = "pi"
 AGENT = "pi"
 GENERATIONS = ("pi",)
 PROGRAMS = ("pi",)
+IN_CONTAINERS = False
 
 _TEXT = JSON()
 _PROVIDER: Slot = ("providers", PROVIDER)

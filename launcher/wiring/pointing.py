@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.errors import LauncherError
+from launcher.keys import PREFIX
 from launcher.llm import docker_url
 from launcher.wiring.apply import Wired
 from launcher.wiring.jsonc import JSON
@@ -41,11 +42,16 @@ def pointer(wired: Iterable[Wired], texts: Iterable[str | None], key: str) -> Po
         return "our address is gone from it"
     keys = {key, f"{_BEARER}{key}"}
     secret = next(_there_now(files, keys), None)
-    if not any(value in keys for _, after, _ in files for _, value in _leaves(after, ())):
+    if not any(_is_key(value, keys) for _, after, _ in files for _, value in _leaves(after, ())):
         secret = key  # one that none of its files takes comes from where the person has put it
     if secret is None:
         return "the key of this launcher does not stand in it: wire it again"
     return Pointer(first.name, address if address.endswith("/v1") else f"{address}/v1", secret.removeprefix(_BEARER))
+
+
+def _is_key(value: str, keys: set[str]) -> bool:
+    """Whether a value is a key of a launcher: this one, or one from before."""
+    return value in keys or value.removeprefix(_BEARER).startswith(PREFIX)
 
 
 def _there_now(files: Iterable[tuple[Wired, Any, Any]], values: set[str]) -> Iterator[str]:

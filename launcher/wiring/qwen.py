@@ -17,6 +17,7 @@ NAME = "qwen"
 AGENT = "qwen"
 GENERATIONS = ("qwen",)
 PROGRAMS = ("qwen",)
+IN_CONTAINERS = False
 
 _TEXT = JSON()
 _MODELS: Slot = ("modelProviders", "openai")

@@ -5,14 +5,14 @@ as the old one with exactly the change that was meant.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.errors import LauncherError
 from launcher.wiring.base import Files
-from launcher.wiring.spans import Node, Part, Scalar, Source, written
+from launcher.wiring.spans import Node, Part, Scalar, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,9 @@ class Language(Protocol):
 
     def read(self, text: str) -> Node:
         """The whole text, an empty one as an empty object; raises ValueError, or RecursionError, for what is none."""
+
+    def says(self, value: object) -> Any:
+        """A value of ours, as `read` would find it in a text."""
 
     def added(self, text: str, node: Node, key: str | None, value: object) -> Iterator[str]:
         """The text with another pair, or item, in a node."""
@@ -63,7 +66,7 @@ def put(language: Language, path: Path, text: str | None, values: Mapping[Slot, 
     new = text or ""
     for slot, value in values.items():
         tree = read(language, path, new).value
-        wanted = _with(tree, slot, _tree_of(language, value))
+        wanted = _with(tree, slot, language.says(value))
         if wanted is NOTHING:
             raise _not_editable(path, slot)
         if wanted != tree:
@@ -81,10 +84,13 @@ def without(
     after: str | None,
     slots: Callable[[Any, Any], Iterable[Slot]],
     ours: Callable[[Any, Any], bool] | None = None,
+    *,
+    scaffold: Collection[str] = (),
 ) -> str | None:
     """`now` with what stood `before` at each of our slots that is still `ours`; None if nothing is in a file that we made.
 
     `slots` are those of the trees before and after us. Without `ours`, an entry is while it has our addresses.
+    `scaffold` are keys that a file of this kind begins with: alone they do not keep one that we made.
     """
     if now == after:
         return before
@@ -102,7 +108,7 @@ def without(
         left = step.done(left)
     if left == there.value:
         return now
-    if before is None and not left:
+    if before is None and (not left or (isinstance(left, dict) and set(left) <= set(scaffold))):
         return None
     reversed_ = _reversed(now, before or "", after)
     if reversed_ is not None and _reads_as(language, reversed_, left):
@@ -115,10 +121,18 @@ def without(
 
 
 def all_without(
-    language: Language, now: Files, before: Files, after: Files, slots: Callable[[Any, Any], Iterable[Slot]]
+    language: Language,
+    now: Files,
+    before: Files,
+    after: Files,
+    slots: Callable[[Any, Any], Iterable[Slot]],
+    *,
+    scaffold: Collection[str] = (),
 ) -> Files:
     """`without` for each of these files."""
-    return {path: without(language, path, text, before[path], after[path], slots) for path, text in now.items()}
+    return {
+        path: without(language, path, text, before[path], after[path], slots, scaffold=scaffold) for path, text in now.items()
+    }
 
 
 def new_items(old: object, mine: object, slot: Slot, fields: Iterable[str]) -> Iterator[Slot]:
@@ -227,10 +241,6 @@ def _nested(slot: Slot, value: object) -> object:
     for step in reversed(slot):
         value = [value] if isinstance(step, Item) else {step: value}
     return value
-
-
-def _tree_of(language: Language, value: object) -> object:
-    return language.read(written(None, {"": value}, indent=None, unit="", ends="\n")).value[""]
 
 
 # -- taking out --

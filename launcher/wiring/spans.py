@@ -20,7 +20,7 @@ class Scalar:
 class Node:
     """A value of a text, from `start` to `end`; `value` is a str, a Scalar, a list or a dict.
 
-    `parts` are its items, or its pairs; in `flow` it stands between brackets.
+    `parts` are its items, or its pairs; in `flow` it stands between brackets. `path` is the name of one of TOML's sections.
     """
 
     start: int
@@ -28,6 +28,7 @@ class Node:
     value: Any
     parts: tuple["Part", ...] = ()
     flow: bool = True
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ class YAML:
             return Node(len(text), len(text), {}, flow=False)
         return _node(root, text)
 
+    def says(self, value: object) -> Any:
+        return self.read(written(None, {"": value}, indent=None, unit="", ends="\n")).value[""]
+
     def added(self, text: str, node: Node, key: str | None, value: object) -> Iterator[str]:
         if node.parts and not node.flow:
             yield from _added_row(text, node, key, value)
@@ -75,7 +78,8 @@ def _node(node: Any, text: str) -> Node:
     if isinstance(node, yaml.SequenceNode):
         items = [_node(item, text) for item in node.value]
         flow = bool(node.flow_style)
-        parts = tuple(Part(item.start if flow else _dash(text, item.start), item) for item in items)
+        starts = [item.start for item in items] if flow else _dashes(text, start, items)
+        parts = tuple(Part(at, item) for at, item in zip(starts, items, strict=True))
         last = end if flow else max((item.end for item in items[-1:]), default=end)
         return Node(start, last, [item.value for item in items], parts, flow)
     if node.style in {"|", ">"}:
@@ -88,8 +92,13 @@ def _key(key: Node) -> str:
     return key.value if isinstance(key.value, str) else str(getattr(key.value, "text", key.value))
 
 
-def _dash(text: str, start: int) -> int:
-    return max(text.rfind("-", 0, start), 0)
+def _dashes(text: str, start: int, items: list[Node]) -> list[int]:
+    """Where the dash of each item stands: the first sign behind the item before, and its remarks."""
+    found = [start]
+    for item in items[:-1]:
+        behind = _BLANK.match(text, item.end)
+        found.append(behind.end() if behind else item.end)
+    return found
 
 
 def _line_end(text: str, at: int) -> int:

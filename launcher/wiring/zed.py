@@ -16,6 +16,7 @@ NAME = "zed"
 AGENT = "zed"
 GENERATIONS = ("zed",)
 PROGRAMS = ("zed", "zeditor")
+IN_CONTAINERS = False
 
 _TEXT = JSON()
 _PROVIDER: Slot = ("language_models", "openai_compatible", PROVIDER)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import keys
+from launcher import introducing, keys
 from launcher.commands import down, unwire, up, wire, wire_check
 from launcher.commands.up import UpRequest
 from launcher.commands.up_result import UpResult
@@ -88,6 +88,8 @@ def test_what_nobody_knows_is_refused_with_what_there_is(world: World) -> None:
     with pytest.raises(LauncherError, match="unknown agent 'cursor'") as fault:
         wire.run(world, WireRequest(("cursor",)), TARGETS)
     assert "opencode" in fault.value.hint
+    with pytest.raises(LauncherError, match="opencode can only be told on this machine"):
+        wire.run(world, WireRequest(("openhands", "opencode"), docker=True), TARGETS)
     with pytest.raises(LauncherError, match="opencode is not wired"):
         unwire.run(replace(world, home=world.home.make()), TARGETS, ("opencode",))
 
@@ -137,6 +139,36 @@ def test_files_follow_the_address_and_answer_with_what_stands_in_them(world: Wor
     path.write_text(path.read_text().replace(f":{second}/", ":9/"))
     checked = wire_check.run(world, {"opencode": TARGETS["opencode"]})
     assert (checked.exit_code, checked.checked[0].base_url) == (1, "http://127.0.0.1:9/v1")
+
+
+def test_files_follow_the_key_and_what_is_wired_well_is_not_touched(world: World) -> None:
+    path = opencode(world)
+    upped(world, own_port())
+    wire.run(world, WireRequest(("opencode", "pi", "zed"), proof=False), TARGETS)
+    zed = world.user_home / ".config" / "zed" / "settings.json"
+    zed.write_text(zed.read_text().replace('"images": false', '"images": true'))
+    theirs = path.read_text().replace('"tool_call": true', '"tool_call": false')
+    path.write_text(theirs)
+    assert introducing.again(world, TARGETS).edits == ()
+    assert path.read_text() == theirs
+    assert '"images": true' in zed.read_text()
+
+    world.home.key.write_text("sk-local-another-0123456789\n")
+    stale = wire_check.run(world, TARGETS)
+    assert stale.exit_code == 1
+    faults = {each.target: each.fault for each in stale.checked if each.target != "zed"}  # its key stands elsewhere
+    assert set(faults.values()) == {"the key of this launcher does not stand in it: wire it again"}
+    assert {edit.agent for edit in introducing.again(world, TARGETS).edits} == {"openhands", "opencode", "pi"}
+    assert '"apiKey": "sk-local-another-0123456789"' in path.read_text()
+
+
+def test_a_damaged_record_costs_no_server(world: World) -> None:
+    wire.run(world, WireRequest(("opencode",), model="tiny"), TARGETS)
+    [record] = world.home.wired.iterdir()
+    record.write_text("{")
+    result = upped(world, own_port())
+    assert [fault.message for fault in result.faults if str(record) in fault.message]
+    assert (result.exit_code, result.endpoint.model, result.offered) == (1, "tiny", ())
 
 
 DOCKER = """#!/bin/sh

@@ -80,6 +80,22 @@ LITELLM = {
         "supports_vision": False,
     },
 }
+CODEX = {
+    "model": "qwen2.5-coder",
+    "model_provider": "launcher",
+    "model_context_window": WINDOW,
+    "model_auto_compact_token_limit": WINDOW - ANSWER,
+    "web_search": "disabled",
+    "model_providers": {
+        "launcher": {
+            "name": "model-launcher",
+            "base_url": URL,
+            "wire_api": "responses",
+            "experimental_bearer_token": KEY,
+            "stream_idle_timeout_ms": 1_800_000,
+        }
+    },
+}
 QWEN = {
     "id": "qwen2.5-coder",
     "name": "qwen2.5-coder",
@@ -193,25 +209,18 @@ CASES = {
             )
         },
     ),
-    "codex: a profile of our own": Case(
+    "codex: a profile of our own": Case("codex", {"launcher.config.toml": CODEX}),
+    "codex: the same in its configuration, where the default is ours": Case(
         "codex",
         {
-            "launcher.config.toml": {
-                "model": "qwen2.5-coder",
-                "model_provider": "launcher",
-                "model_context_window": WINDOW,
-                "model_auto_compact_token_limit": WINDOW - ANSWER,
-                "web_search": "disabled",
-                "model_providers": {
-                    "launcher": {
-                        "name": "model-launcher",
-                        "base_url": URL,
-                        "wire_api": "responses",
-                        "experimental_bearer_token": KEY,
-                        "stream_idle_timeout_ms": 1_800_000,
-                    }
-                },
-            }
+            "launcher.config.toml": CODEX,
+            "config.toml": {**CODEX, "projects": {"/x": {"trust_level": "trusted"}}, "mcp_servers": {"a": {"command": "b"}}},
+        },
+        default=True,
+        before={
+            "config.toml": (
+                'model = "gpt-5.6"  # best\n\n[projects."/x"]\ntrust_level = "trusted"\n\n[mcp_servers.a]\ncommand = "b"\n'
+            )
         },
     ),
     "llm: one more model, and its key": Case(
@@ -444,7 +453,8 @@ def test_what_others_write_meanwhile_stays_and_all_of_ours_goes(name: str) -> No
     before = dict.fromkeys(target.paths(chosen, LARGE))
     after = target.connect(before, chosen, LARGE)
     for path, text in after.items():
-        if text is None or path.suffix in {".txt", ".toml"} or path.parent.name == "custom_providers":
+        whole = path.name == "launcher.config.toml" or path.parent.name == "custom_providers"
+        if text is None or path.suffix == ".txt" or whole:
             continue
         others = (
             text.replace("{", '{\n"theirs": {"url": "http://127.0.0.1:9/v1"},', 1)
@@ -453,12 +463,26 @@ def test_what_others_write_meanwhile_stays_and_all_of_ours_goes(name: str) -> No
         )
         if path.suffix in {".yml", ".yaml"}:
             others += "- name: theirs\n" if text.startswith("-") else "theirs: 1\n"
+        if path.suffix == ".toml":
+            others += "[theirs]\nx = 1\n"
         left = target.disconnect({path: others}, {path: None}, {path: text})[path]
         assert left is not None
         assert "theirs" in left
         assert LARGE.served not in left
         assert KEY not in left
         read(path, left)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_file_that_we_made_goes_even_if_another_program_printed_it_anew(name: str) -> None:
+    target, chosen = TARGETS[name], replace(place(ROOT), default=True, own=ROOT / "own")
+    before = dict.fromkeys(target.paths(chosen, LARGE))
+    after = target.connect(before, chosen, LARGE)
+    printed = {
+        path: text if path.suffix in {".txt", ".toml"} or text is None else json.dumps(read(path, text), indent=1)
+        for path, text in after.items()
+    }
+    assert target.disconnect(printed, before, after) == before
 
 
 @pytest.mark.parametrize("name", AGENTS)

@@ -99,14 +99,14 @@ def test_any_json_comes_back_whole(comments: bool, draw: st.DataObject, values: 
 
 @given(drawn=yaml_texts(), values=ORDERS)
 def test_any_yaml_comes_back_whole(drawn: Configuration, values: dict[Slot, Any]) -> None:
-    assume(takes(drawn.says, values))
+    assume(takes(yaml_says(drawn.text), values))
     came_back(YAML(), drawn.text, values, yaml_says, "# ???")
 
 
 # What agents' entries stand in, at the top of their files.
 OURS = {
     *("provider", "models", "model", "small_model", "env", "modelProviders", "security", "providers", "model_list"),
-    *("name", "version", "schema"),
+    *("name", "version", "schema", "language_models", "agent", "agents"),
 }
 
 
@@ -121,6 +121,8 @@ AGENTS = {
     "settings.json of qwen": ("qwen", json_texts(comments=True)),
     "settings.json of claude": ("claude", json_texts(comments=False)),
     "models.json of pi": ("pi", json_texts(comments=True)),
+    "settings.json of Zed": ("zed", json_texts(comments=True)),
+    "openclaw.json": ("openclaw", json_texts(comments=True)),
     "litellm.yaml": ("litellm", yaml_texts()),
     "config.yaml of continue": ("continue", yaml_texts()),
 }
@@ -148,9 +150,10 @@ def test_any_agents_file_comes_back_whole_over_a_symlink(
             return
         assert apply.write(proposal.edits, home).faults == ()
         text = real.read_bytes().decode()
-        says = (yaml_says if path.suffix == ".yaml" else json_says)(text)
+        read = yaml_says if path.suffix == ".yaml" else json_says
+        says = read(text)
         assert LARGE.base_url.removesuffix("/v1") in text
-        others = {key: value for key, value in drawn.says.items() if key not in OURS}
+        others = {key: value for key, value in read(drawn.text).items() if key not in OURS}
         assert {key: value for key, value in says.items() if key not in OURS} == others
         apply.unwire(target, home)
         assert path.is_symlink()
