@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher import keys
+from launcher.running.registry import AGENTS
 from tests.homestead import MODEL, Homestead, awaited, homestead
 from tests.ports_for_tests import own_port
 from tests.stub_http import ANSWER
@@ -47,6 +48,7 @@ class Case:
 
 _PROVIDER = {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": f"{NOWHERE}/v1"}, "models": {"other": {}}}
 _OPENCODE = {"model": "theirs/other", "provider": {"theirs": _PROVIDER}}
+_KILO = {"$schema": "https://app.kilo.ai/config.json", "permission": {"bash": "allow"}, **_OPENCODE}
 _QWEN = {
     "$version": 4,
     "modelProviders": {"openai": [{"id": "other", "baseUrl": f"{NOWHERE}/v1", "envKey": "THEIRS"}]},
@@ -76,6 +78,12 @@ CASES = {
         ("run", "--format", "json", "say pong"),
         # It adds the schema itself to a file that names none.
         {".config/opencode/opencode.json": json.dumps({"$schema": "https://opencode.ai/config.json", **_OPENCODE})},
+    ),
+    "kilo": Case(
+        "agents",
+        ("run", "say pong"),
+        # It adds schema and permission itself to a file that names none.
+        {".config/kilo/kilo.jsonc": json.dumps(_KILO).replace(", ", ", // mine\n", 1)},
     ),
     "qwen": Case("agents", ("-p", "say pong", "-o", "json"), {".qwen/settings.json": json.dumps(_QWEN)}),
     "aider": Case(
@@ -130,7 +138,7 @@ def files(served: Homestead, case: Case) -> Mapping[str, str]:
     return {path: (Path(served.env["HOME"]) / path).read_text() for path in case.files}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sorted(set(CASES) & set(AGENTS)))
 def test_an_agent_that_is_run_answers_from_the_local_model_whatever_its_users_files_say(
     served: Homestead, name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -161,3 +169,11 @@ def test_an_agent_that_is_wired_starts_with_the_local_model_and_has_its_files_ba
 def test_claude_code_knows_the_window(served: Homestead, agents: Path) -> None:
     told = json.loads(ran(served, agents, *LAUNCHER, "run", "claude", "--", *CASES["claude"].words))
     assert told["modelUsage"][MODEL]["contextWindow"] == WINDOW
+
+
+def test_copilot_answers_from_the_lines_of_a_shell(served: Homestead, agents: Path) -> None:
+    lines = ran(served, agents, *LAUNCHER, "llm", "env", MODEL, "--for", "copilot")
+    before = len(asked(served))
+    assert ANSWER in ran(served, agents, "sh", "-c", f'{lines}\nexec copilot -p "say pong" --allow-all-tools -s')
+    awaited(lambda: len(asked(served)) > before)
+    assert set(asked(served)[before:]) == {("default", MODEL, "200")}
