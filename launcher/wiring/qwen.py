@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import forms
+from launcher.errors import LauncherError
 from launcher.forms import KEY, elsewhere
 from launcher.llm import LLMConfig
 from launcher.wiring import slots
@@ -42,7 +43,9 @@ def leaves(files: Files, place: Place) -> str | None:
 
 
 def connect(files: Files, place: Place, llm: LLMConfig) -> Files:
-    """The model among the others; raises LauncherError for a file that cannot be understood, or not be edited alone."""
+    """The model among the others; raises LauncherError for a file that cannot be edited, or has another one of that name."""
+    for path, text in files.items():
+        _refuse_namesake(path, text, llm)
     return {path: slots.put(_TEXT, path, text, _values(text, place, llm)) for path, text in files.items()}
 
 
@@ -54,6 +57,15 @@ def disconnect(now: Files, before: Files, after: Files) -> Files:
 def start_line(place: Place, llm: LLMConfig) -> str:
     """The command, which is told of the model where it does not start with it."""
     return "qwen" if place.default else f"qwen --auth-type openai -m {shlex.quote(llm.served)}"
+
+
+def _refuse_namesake(path: Path, text: str | None, llm: LLMConfig) -> None:
+    """Qwen Code takes the first model of a name (0.24.4, ModelRegistry), and the user's comes before ours."""
+    models = slots.at(slots.read(_TEXT, path, text or "").value, _MODELS)
+    for each in models if isinstance(models, list) else ():
+        if slots.at(each, ("id",)) == llm.served and slots.at(each, ("envKey",)) != KEY:
+            hint = "rename that one, or take it out; `launcher run qwen` needs neither"
+            raise LauncherError(f"{path} has another model called {llm.served}, which Qwen Code would take", hint=hint)
 
 
 def _values(text: str | None, place: Place, llm: LLMConfig) -> dict[Slot, object]:  # noqa: ARG001 - the same in every file

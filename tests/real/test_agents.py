@@ -1,4 +1,4 @@
-"""Real agents as `launcher run` starts them, through the real gateway, on the stub: most send more than a small model takes.
+"""Real agents, run and wired, through the real gateway, on the stub: most send more than a small model takes.
 
 Each has files of its user's that say otherwise, and these are the same afterwards.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher import keys
+from launcher.running.registry import AGENTS
 from tests.homestead import MODEL, Homestead, awaited, homestead
 from tests.ports_for_tests import own_port
 from tests.stub_http import ANSWER
@@ -47,9 +48,10 @@ class Case:
 
 _PROVIDER = {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": f"{NOWHERE}/v1"}, "models": {"other": {}}}
 _OPENCODE = {"model": "theirs/other", "provider": {"theirs": _PROVIDER}}
+_KILO = {"$schema": "https://app.kilo.ai/config.json", "permission": {"bash": "allow"}, **_OPENCODE}
 _QWEN = {
     "$version": 4,
-    "modelProviders": {"openai": [{"id": MODEL, "baseUrl": f"{NOWHERE}/v1", "envKey": "THEIRS"}]},
+    "modelProviders": {"openai": [{"id": "other", "baseUrl": f"{NOWHERE}/v1", "envKey": "THEIRS"}]},
     "security": {"auth": {"selectedType": "openai"}},
     "model": {"name": "other"},
 }
@@ -77,6 +79,12 @@ CASES = {
         # It adds the schema itself to a file that names none.
         {".config/opencode/opencode.json": json.dumps({"$schema": "https://opencode.ai/config.json", **_OPENCODE})},
     ),
+    "kilo": Case(
+        "agents",
+        ("run", "say pong"),
+        # It adds schema and permission itself to a file that names none.
+        {".config/kilo/kilo.jsonc": json.dumps(_KILO).replace(", ", ", // mine\n", 1)},
+    ),
     "qwen": Case("agents", ("-p", "say pong", "-o", "json"), {".qwen/settings.json": json.dumps(_QWEN)}),
     "aider": Case(
         "aider",
@@ -94,22 +102,17 @@ CASES = {
     ),
 }
 
+# Codex has a profile of ours, and its own default stays its user's.
+PROFILE = {"codex": ("--profile", "launcher")}
+LAUNCHER = (sys.executable, "-m", "launcher")
 
-def ran(served: Homestead, name: str, programs: Path, words: tuple[str, ...]) -> str:
-    """What the agent prints; it must end well."""
-    argv = [sys.executable, "-m", "launcher", "run", name, "--", *words]
+
+def ran(served: Homestead, programs: Path, *argv: str) -> str:
+    """What a command prints, with the agent in PATH; it must end well."""
     path = os.pathsep.join((str(programs), served.env["PATH"]))
     env = served.env | {"PATH": path, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENHANDS_SUPPRESS_BANNER": "1"}
-    done = subprocess.run(
-        argv,
-        cwd=served.env["HOME"],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    home, nothing = served.env["HOME"], subprocess.DEVNULL
+    done = subprocess.run(argv, cwd=home, env=env, stdin=nothing, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -121,24 +124,56 @@ def asked(served: Homestead) -> list[tuple[str, str, str]]:
     return [(key, model, status) for _, _, key, method, _, model, status, *_ in lines if method == "POST"]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_agent_answers_from_the_local_model_whatever_its_users_files_say(
-    served: Homestead, name: str, request: pytest.FixtureRequest
-) -> None:
+def set_up(served: Homestead, name: str, request: pytest.FixtureRequest) -> tuple[Case, Path]:
+    """The case, its user's files written, and the folder of its program."""
     case, home = CASES[name], Path(served.env["HOME"])
     fixture: Path = request.getfixturevalue(case.programs)
     for path, text in case.files.items():
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_text(text)
+    return case, fixture if fixture.is_dir() else fixture.parent
+
+
+def files(served: Homestead, case: Case) -> Mapping[str, str]:
+    return {path: (Path(served.env["HOME"]) / path).read_text() for path in case.files}
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) & set(AGENTS)))
+def test_an_agent_that_is_run_answers_from_the_local_model_whatever_its_users_files_say(
+    served: Homestead, name: str, request: pytest.FixtureRequest
+) -> None:
+    case, programs = set_up(served, name, request)
     before = len(asked(served))
-    out = ran(served, name, fixture if fixture.is_dir() else fixture.parent, case.words)
-    assert ANSWER in out
-    assert {path: (home / path).read_text() for path in case.files} == case.files
+    assert ANSWER in ran(served, programs, *LAUNCHER, "run", name, "--", *case.words)
+    assert files(served, case) == case.files
     awaited(lambda: len(asked(served)) > before)
     assert set(asked(served)[before:]) == {("default", MODEL, "200")}
     assert list(served.home.running.iterdir()) == []
 
 
+# OpenHands reads what was written for it in test_openhands.py.
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"openhands"}))
+def test_an_agent_that_is_wired_starts_with_the_local_model_and_has_its_files_back(
+    served: Homestead, name: str, request: pytest.FixtureRequest
+) -> None:
+    case, programs = set_up(served, name, request)
+    ran(served, programs, *LAUNCHER, "wire", name, "--default", "--no-proof")
+    before = len(asked(served))
+    assert ANSWER in ran(served, programs, name, *PROFILE.get(name, ()), *case.words)
+    awaited(lambda: len(asked(served)) > before)
+    assert set(asked(served)[before:]) == {("default", MODEL, "200")}
+    ran(served, programs, *LAUNCHER, "unwire", name)
+    assert files(served, case) == case.files
+
+
 def test_claude_code_knows_the_window(served: Homestead, agents: Path) -> None:
-    told = json.loads(ran(served, "claude", agents, ("-p", "say pong", "--output-format", "json")))
+    told = json.loads(ran(served, agents, *LAUNCHER, "run", "claude", "--", *CASES["claude"].words))
     assert told["modelUsage"][MODEL]["contextWindow"] == WINDOW
+
+
+def test_copilot_answers_from_the_lines_of_a_shell(served: Homestead, agents: Path) -> None:
+    lines = ran(served, agents, *LAUNCHER, "llm", "env", MODEL, "--for", "copilot")
+    before = len(asked(served))
+    assert ANSWER in ran(served, agents, "sh", "-c", f'{lines}\nexec copilot -p "say pong" --allow-all-tools -s')
+    awaited(lambda: len(asked(served)) > before)
+    assert set(asked(served)[before:]) == {("default", MODEL, "200")}

@@ -580,3 +580,13 @@ def test_a_provider_of_gooses_goes_as_a_whole_since_a_malformed_one_breaks_all()
         path: text and text.replace('"timeout_seconds"', '"theirs": 1, "timeout_seconds"') for path, text in after.items()
     }
     assert target.disconnect(edited, before, after) == before
+
+
+def test_a_model_of_the_same_name_that_qwen_code_would_take_is_a_fault() -> None:
+    target, chosen = TARGETS["qwen"], place(ROOT)
+    (path,) = target.paths(chosen, LARGE)
+    theirs = '{"modelProviders": {"openai": [{"id": "qwen2.5-coder", "baseUrl": "http://10.0.0.7:8000/v1", "envKey": "X"}]}}'
+    with pytest.raises(LauncherError, match=r"another model called qwen2\.5-coder"):
+        target.connect({path: theirs}, chosen, LARGE)
+    ours = target.connect({path: None}, chosen, LARGE)
+    assert target.connect(ours, chosen, LARGE) == ours
