@@ -119,7 +119,7 @@ class SwapResult:
             head = Text.assemble(("✗ ", "red"), f"{self.after} does not serve: {self.fault}")
             return Group(head, Text.assemble(("hint: ", "dim"), self.hint), f"{self.before} serves, as before.")
         if self.swapped is None:
-            return Text.assemble(("✓ ", "green"), f"{self.after} serves already")
+            return Text.assemble(("✓ ", "green"), f"{self.after}: {self.hint or 'serves already'}")
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", no_wrap=True)
         facts.add_column(overflow="fold")
@@ -164,8 +164,10 @@ def _swap(world: World, request: SwapRequest) -> SwapResult:
     engine, _, version = request.what.partition("@")
     with _version_chosen(world, world.engines.get(engine), version, back):
         specs = _specs(world, request, back, served)
-        if served and served.state == "ready" and serves(served, specs[0]) and version in {"", back.prepared.version}:
-            return SwapResult(Side.of(back), Side.of(back), (back.name,), None, watch.seconds())
+        same = served and serves(served, specs[0]) and version in {"", back.prepared.version}
+        if served and same and served.state in {"ready", "idle", "asleep"}:
+            rests = "" if served.state == "ready" else f"it is {served.state}: the next request starts it, or `launcher wake`"
+            return SwapResult(Side.of(back), Side.of(back), (back.name,), None, watch.seconds(), hint=rests)
         plan, want = _wish(world, specs, back, served)
         swapped, fault, hint = _carried_out(world, want, back, served)
         if fault:
