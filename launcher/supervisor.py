@@ -229,7 +229,7 @@ class Supervisor:
             watched.healthy = probe.healthy(server.base_url, self.world.engines[server.engine].READY_PATH)
             if watched.healthy and server.state == "starting" and server.handle:
                 watched.robbed = self._robber(server, server.handle)
-                watched.fault = watched.robbed
+                watched.fault = watched.robbed or watched.fault
         return watched.healthy
 
     def _robber(self, server: Server, handle: Handle) -> str:

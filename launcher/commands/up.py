@@ -139,14 +139,16 @@ def _up(world: World, request: UpRequest) -> UpResult:
     expected = Endpoint(model=spec.model, base_url=_address(port), api_key=key, context=plan.context)
     # A file that cannot be wired is better told now than after a quarter of an hour.
     _refuse_faults(_propose(world, request, plan, expected))
-    early.join()
     if store.port(world.home) is None:
         # The gateway takes it at once: before environment and weights are there, somebody else might.
         store.keep_port(world.home, port)
+    if running:
+        early.join()
     for server in running:
         if told := _still_good(world, asked, server, expected):
             return _told(world, request, plan, server, told, watch, replaced="", already=True)
     ready = world.prepare(plan, watch)
+    early.join()
     want = Wanted(
         spec=replace(spec, pinned=ready.pinned),
         ask=str(uuid.uuid4()),
