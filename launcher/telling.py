@@ -14,7 +14,6 @@ from launcher.llm_settings import configured
 from launcher.profile import Profile
 from launcher.server import Server, State, state_now
 from launcher.wiring.base import Place
-from launcher.wiring.registry import TARGETS
 from launcher.world import World
 
 
@@ -102,5 +101,7 @@ def _of_server(world: World, server: Server) -> LLMConfig:
 
 
 def _programs(env: Mapping[str, str]) -> frozenset[str]:
+    from launcher.wiring.registry import TARGETS  # what only asks for a configuration needs no agent's adapter
+
     names = {name for target in TARGETS.values() for name in target.PROGRAMS}
     return frozenset(name for name in names if shutil.which(name, path=env.get("PATH")))
