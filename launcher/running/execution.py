@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,8 +23,6 @@ _OF_A_TERMINAL = {signal.SIGINT, signal.SIGQUIT}
 _BY_THE_KERNEL = 0x80
 # After this time (seconds), who is still stopped was stopped alone.
 _STOPPED = 0.1
-# Whether the agent ended is asked so often (seconds), should another thread have taken the word of it.
-_LOOK = 0.5
 # What a shell adds to the number of the signal that ended a program.
 _BY_SIGNAL = 128
 
@@ -93,9 +92,11 @@ def _spawn(program: str, start: Start, env: Mapping[str, str], mask: set[int | s
 
 def _attend(pid: int) -> int:
     """Wait for the agent's end, pass on what comes meanwhile, and stop when it stopped itself; its exit status."""
+    threading.Thread(target=_tell, args=(pid, threading.get_ident()), daemon=True).start()
     while True:
-        told = signal.sigtimedwait({*_PASSED, signal.SIGCHLD}, _LOOK)
-        if told and told.si_signo != signal.SIGCHLD:
+        # Not sigtimedwait: CPython's (3.11) tells of a signal that nobody sent once a stop has outlasted its time.
+        told = signal.sigwaitinfo({*_PASSED, signal.SIGCHLD})
+        if told.si_signo != signal.SIGCHLD:
             if not (told.si_signo in _OF_A_TERMINAL and told.si_code == _BY_THE_KERNEL):
                 os.kill(pid, told.si_signo)
             continue
@@ -104,6 +105,13 @@ def _attend(pid: int) -> int:
             return os.waitstatus_to_exitcode(status)
         if _is_stopped(pid):
             _stop_with(pid)
+
+
+def _tell(pid: int, waiting: int) -> None:
+    """Wake who waits for the agent's end, should another thread have taken the kernel's word of it."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        signal.pthread_kill(waiting, signal.SIGCHLD)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -115,11 +115,17 @@ def test_an_interrupt_from_the_terminal_comes_once(tmp_path: Path) -> None:
     os.close(terminal)
 
 
-def test_an_agent_that_stops_itself_gives_the_terminal_back(tmp_path: Path) -> None:
-    with person(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP); raise SystemExit(5)") as process:
+@pytest.mark.parametrize(
+    "whom", [pytest.param("os.getpid()", id="itself alone"), pytest.param("0", id="all of the foreground, us with it")]
+)
+@pytest.mark.parametrize("seconds", [pytest.param(0.0, id="for a moment"), pytest.param(0.8, id="for a while")])
+def test_an_agent_that_stops_gives_the_terminal_back_and_goes_on_with_us(tmp_path: Path, whom: str, seconds: float) -> None:
+    agent = f"import os, signal, time; os.kill({whom}, signal.SIGSTOP); time.sleep(0.3); raise SystemExit(5)"
+    with person(tmp_path, agent) as process:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
-        process.send_signal(signal.SIGCONT)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGCONT)
         assert process.wait(20) == 5
 
 
