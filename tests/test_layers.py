@@ -55,7 +55,7 @@ LAYERS = (
     ("work", {
         "world", "telling", "introducing",
         "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
-        "beside", "supervisor", "hosting", "listeners", "exposing", "following", "packing",
+        "beside", "books", "acts", "supervisor", "hosting", "listeners", "exposing", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
