@@ -330,10 +330,8 @@ def test_every_part_is_a_step_of_the_report(home: Path, tmp_path: Path) -> None:
     assert told["plan", ""]["KV tokens"]["measured"] == 46_592
     assert told["kill", ""]["processes"]["measured"] == 2
     assert told["kill", ""]["alive 5 s after KILL for their leader"]["measured"] == 1
-    # The stub engine sleeps, and has no weights to load again: that is told, and the steps after it are made all the same.
-    sleeps = [each["failure"] for (part, _), each in rows.items() if part == "sleep"]
-    assert [failure.split(" answered ")[0] for failure in sleeps] == ["", "/collective_rpc"]
-    assert code == 1
+    assert [each["failure"] for (part, _), each in rows.items() if part == "sleep"] == ["", ""]
+    assert code == 0
     # Nothing of the home is touched.
     assert [each.name for each in home.iterdir()] == ["environments"]
 

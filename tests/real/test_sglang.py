@@ -129,6 +129,7 @@ def test_the_engines_swap_while_a_client_asks_and_no_answer_is_missed(machine: M
     there_are = {path.name for path in (machine.home / "environments").iterdir() if path.is_dir()}
     assert there_are == {"sglang-0.5.23-cpu", "vllm-0.32.0-cpu"}
     assert [(row["engine"], row["state"]) for row in machine.json("ps") if row["name"] == up["model"]] == [("sglang", "ready")]
+    machine.run("down")
 
 
 class Asking:
