@@ -33,6 +33,20 @@ def opencode(llm: LLMConfig, key: str) -> dict[str, Any]:
     }
 
 
+def codex(llm: LLMConfig) -> dict[str, str | int]:
+    """What stands at the head of its settings; it sends no limit of an answer, and its hosted web search is not this server's.
+
+    Source: codex-rs, core/src/config.
+    """
+    return {
+        "model": llm.served,
+        "model_provider": PROVIDER,
+        "model_context_window": llm.window,
+        "model_auto_compact_token_limit": llm.max_input_tokens or 0,
+        "web_search": "disabled",
+    }
+
+
 def claude(llm: LLMConfig) -> dict[str, str]:
     """The variables of docs.claude.com, "LLM gateway configuration" and "Model configuration".
 

@@ -54,7 +54,8 @@ from launcher import (
 from launcher.command import inheritable
 from launcher.derive import derive
 from launcher.endpoint import Endpoint
-from launcher.engines.base import Engine, Site
+from launcher.engines import sglang, vllm
+from launcher.engines.base import Call, Engine, Site
 from launcher.engines.registry import ENGINES
 from launcher.environment import Environment
 from launcher.errors import LauncherError
@@ -166,14 +167,6 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request to a server: POST, with JSON if `body` is not None."""
-
-    path: str
-    body: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Sleep:
     """One way in which an engine gives its memory up; `{weights}` in a body is the model's folder."""
 
@@ -184,8 +177,7 @@ class Sleep:
     up: tuple[Call, ...]
 
 
-# vLLM 0.32: entrypoints/serve/dev (sleep and rpc, there only in development mode); level 2 drops the weights, which waking
-# alone does not bring back. SGLang 0.5.23: entrypoints/http_server.py; without --enable-weights-cpu-backup as vLLM's level 2.
+# As the launcher itself has them sleep; and SGLang without --enable-weights-cpu-backup, which is as vLLM's level 2.
 _DEV = {"VLLM_SERVER_DEV_MODE": "1"}
 SLEEPS: Mapping[str, tuple[Sleep, ...]] = {
     "vllm": (
@@ -193,19 +185,15 @@ SLEEPS: Mapping[str, tuple[Sleep, ...]] = {
             "level 1: weights kept in the host's memory",
             ("--enable-sleep-mode",),
             _DEV,
-            (Call("/sleep?level=1"),),
-            (Call("/wake_up"),),
+            vllm.SLEEPS[1].down,
+            vllm.SLEEPS[1].up,
         ),
         Sleep(
             "level 2: weights read from disk again",
             ("--enable-sleep-mode",),
             _DEV,
-            (Call("/sleep?level=2"),),
-            (
-                Call("/wake_up?tags=weights"),
-                Call("/collective_rpc", {"method": "reload_weights"}),
-                Call("/wake_up?tags=kv_cache"),
-            ),
+            vllm.SLEEPS[2].down,
+            vllm.SLEEPS[2].up,
         ),
     ),
     "sglang": (
@@ -213,18 +201,15 @@ SLEEPS: Mapping[str, tuple[Sleep, ...]] = {
             "memory saver: weights kept in the host's memory",
             ("--enable-memory-saver", "--enable-weights-cpu-backup"),
             {},
-            (Call("/release_memory_occupation", {}),),
-            (Call("/resume_memory_occupation", {}),),
+            sglang.SLEEPS[1].down,
+            sglang.SLEEPS[1].up,
         ),
         Sleep(
             "memory saver: weights read from disk again",
             ("--enable-memory-saver",),
             {},
-            (Call("/release_memory_occupation", {}),),
-            (
-                Call("/resume_memory_occupation", {}),
-                Call("/update_weights_from_disk", {"model_path": "{weights}"}),
-            ),
+            sglang.SLEEPS[1].down,
+            (*sglang.SLEEPS[1].up, Call("/update_weights_from_disk", {"model_path": "{weights}"})),
         ),
     ),
 }

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher import forms
 from launcher.command import Command
 from launcher.forms import KEY, PROVIDER
 from launcher.llm import LLMConfig
@@ -22,14 +23,9 @@ def start(llm: LLMConfig, words: Sequence[str], folder: Path, user: User) -> Sta
 
 
 def _values(llm: LLMConfig) -> dict[str, str | int]:
-    """Codex knows no limit of an answer; its hosted web search is not this server's to run (codex-rs, core/src/config)."""
     provider = f"model_providers.{PROVIDER}"
     return {
-        "model": llm.served,
-        "model_provider": PROVIDER,
-        "model_context_window": llm.window,
-        "model_auto_compact_token_limit": llm.max_input_tokens or 0,
-        "web_search": "disabled",
+        **forms.codex(llm),
         f"{provider}.name": "model-launcher",
         f"{provider}.base_url": llm.base_url,
         f"{provider}.wire_api": "responses",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from launcher import forms
 from launcher.forms import PROVIDER, TITLE, elsewhere
 from launcher.llm import LLMConfig
 from launcher.wiring import slots
@@ -41,7 +42,7 @@ def leaves(files: Files, place: Place) -> str | None:
 def connect(files: Files, place: Place, llm: LLMConfig) -> Files:
     """The profile; the same in the configuration for `default`. Raises LauncherError for what cannot be edited."""
     profile, own = files
-    values: dict[Slot, object] = {(key,): value for key, value in _values(llm).items()}
+    values: dict[Slot, object] = {(key,): value for key, value in forms.codex(llm).items()}
     values[_PROVIDER] = _provider(llm)
     return {
         profile: slots.put(_TEXT, profile, "# by launcher; to undo: launcher unwire\n", values),
@@ -60,17 +61,6 @@ def start_line(place: Place, llm: LLMConfig) -> str:  # noqa: ARG001 - the profi
 
 
 _PROVIDER: Slot = ("model_providers", PROVIDER)
-
-
-def _values(llm: LLMConfig) -> dict[str, str | int]:
-    """Codex sends no limit of an answer; its hosted web search is not this server's to run (codex-rs, core/src/config)."""
-    return {
-        "model": llm.served,
-        "model_provider": PROVIDER,
-        "model_context_window": llm.window,
-        "model_auto_compact_token_limit": llm.max_input_tokens or 0,
-        "web_search": "disabled",
-    }
 
 
 def _provider(llm: LLMConfig) -> dict[str, str | int]:
