@@ -1,7 +1,7 @@
 """A person's wish, from the moment that it is written down until the supervisor has made it so."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from launcher import probe, store
 from launcher.errors import LauncherError
@@ -15,11 +15,8 @@ _ATTEND = 1.0
 
 def follow(world: World, want: Wanted) -> Server:
     """Show how the wish is made so, until the server is proven; raises LauncherError with the reason if its start fails."""
-    attended, shown, told = 0.0, "", 0
-    while True:
-        if time.monotonic() - attended >= _ATTEND:
-            world.attend(world)
-            attended = time.monotonic()
+    shown, told = "", 0
+    for _ in looks(world):
         server = store.started(world.home, want)
         if server:
             for note in server.notes[told:]:
@@ -30,6 +27,17 @@ def follow(world: World, want: Wanted) -> Server:
                 return server
             if server.state in {"waiting", "failed"} and server.detail:
                 raise LauncherError(server.detail, hint=server.hint)
+    raise AssertionError  # looks have no end
+
+
+def looks(world: World) -> Iterator[None]:
+    """A turn each moment, without end, with a supervisor at work; raises LauncherError where none can be."""
+    attended = 0.0
+    while True:
+        if time.monotonic() - attended >= _ATTEND:
+            world.attend(world)
+            attended = time.monotonic()
+        yield
         time.sleep(_LOOK)
 
 
@@ -70,12 +78,9 @@ def _is_anything(server: Server) -> bool:
 
 def settled(world: World, asks: Collection[str]) -> None:
     """Wait until nothing runs that was started for these wishes; raises LauncherError if something cannot be ended."""
-    attended = 0.0
+    turns = looks(world)
     while left := [server for server in store.look(world.home)[0] if server.ask in asks and _is_anything(server)]:
-        if time.monotonic() - attended >= _ATTEND:
-            world.attend(world)
-            attended = time.monotonic()
+        next(turns)
         for server in left:
             if server.state == "ending" and server.detail:
                 raise LauncherError(server.detail, hint=server.hint)
-        time.sleep(_LOOK)

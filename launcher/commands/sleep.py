@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 from launcher import lock, store
 from launcher.errors import LauncherError
+from launcher.following import looks
 from launcher.server import Server, Wanted
 from launcher.stopwatch import Stopwatch
 from launcher.world import World
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_LOOK = 0.05
-# How often a supervisor is looked for, which may be killed while we wait for it.
-_ATTEND = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +102,7 @@ def _sleepless(world: World, server: Server, level: int) -> str:
 
 def _followed(world: World, want: Wanted) -> Server:
     """Show how it is done, until it is; raises LauncherError with the reason where it is not."""
-    attended = 0.0
-    while True:
-        if time.monotonic() - attended >= _ATTEND:
-            world.attend(world)
-            attended = time.monotonic()
+    for _ in looks(world):
         server = store.started(world.home, want)
         if server and server.state == "idle" and want.turn.startswith("unload"):
             return server
@@ -124,4 +117,4 @@ def _followed(world: World, want: Wanted) -> Server:
         if server.state == "asleep" and server.detail:
             raise LauncherError(server.detail, hint=server.hint)
         world.progress.update("its running requests finish" if server.state == "ending" else server.phase or "waits its turn")
-        time.sleep(_LOOK)
+    raise AssertionError  # looks have no end

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from launcher import configurations, environments, keys, lock, ports, probe, store, telling
+from launcher import configurations, environments, keys, lock, probe, store, telling
 from launcher.command import inheritable
 from launcher.deciding import meant
-from launcher.endpoint import Endpoint, base_url
+from launcher.endpoint import Endpoint
 from launcher.engines.base import Engine
 from launcher.errors import LauncherError
 from launcher.following import follow, settled
@@ -317,8 +317,8 @@ def _carried_out(world: World, want: Wanted, back: Wanted, served: Server | None
 
 def _ask(world: World, name: str, want: Wanted, server: Server) -> None:
     """The path that agents take leads to the new one, under the old name too."""
-    address = base_url(ports.LOOPBACK, store.port(world.home) or ports.FIRST)
-    probe.prove(Endpoint(name, address, keys.ensure(world.home.key), server.context or want.planned.context or 0), tokens=1)
+    key, context = keys.ensure(world.home.key), server.context or want.planned.context or 0
+    probe.prove(Endpoint(name, store.address(world.home), key, context), tokens=1)
 
 
 def _taken_back(world: World, want: Wanted, before: Wanted | None, back: Wanted) -> None:
