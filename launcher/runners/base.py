@@ -14,13 +14,14 @@ class Handle:
 
     `started` is the leader's start time as psutil gives it (seconds since the epoch), so that a pid used again is not taken for
     it; `server_id` is the token that all its processes carry as LAUNCHER_SERVER_ID; `environment` is the folder of the engine's
-    own environment, which its processes have mapped.
+    own environment, which its processes have mapped; `scratch` is the folder of their temporary files, which goes with them.
     """
 
     pid: int
     started: float
     server_id: str
     environment: Path
+    scratch: str = ""
 
 
 class Runner(Protocol):

@@ -1,6 +1,7 @@
 """Runs commands on this machine, each in a session of its own, and ends all that came of them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -38,11 +39,16 @@ def start(
     """
     with _InterruptsHeld() as interrupts:
         variables = variables_of(command, server_id=server_id, inherited=inherited)
-        child = _spawn(command.argv, variables, log=log, environment=environment)
+        scratch = _make_scratch(server_id, inherited)
+        try:
+            child = _spawn(command.argv, variables, log=log, environment=environment)
+        except LauncherError:
+            _remove(scratch)
+            raise
         _CHILDREN[child.pid] = child
         _ENDED.pop(child.pid, None)
         started = machine.start_time(child.pid) or time.time()
-        handle = Handle(pid=child.pid, started=started, server_id=server_id, environment=environment)
+        handle = Handle(pid=child.pid, started=started, server_id=server_id, environment=environment, scratch=scratch)
         if interrupts.noted:
             # The caller will never hold this handle.
             stop(handle, grace=0)
@@ -56,7 +62,36 @@ def variables_of(command: Command, *, server_id: str, inherited: Mapping[str, st
     """
     ours = ("PYTHON", "VIRTUAL_ENV", "LAUNCHER_")
     kept = {key: value for key, value in inherited.items() if not key.startswith(ours)}
-    return {**kept, **command.env, **command.secrets, machine.SERVER_ID: server_id, "SPT_NOENV": "1"}
+    own = {machine.SERVER_ID: server_id, "SPT_NOENV": "1"}
+    scratch = _scratch(server_id, inherited)
+    temporary = {"TMPDIR": scratch} if scratch else {}
+    return {**kept, **temporary, **command.env, **command.secrets, **own}
+
+
+def _scratch(server_id: str, inherited: Mapping[str, str]) -> str:
+    """The folder of its temporary files, since vLLM leaves a socket for each of its processes; `""` where none may be.
+
+    A socket's name has to fit into the 107 bytes of unix(7), and vLLM's takes 37 beside its folder.
+    """
+    scratch = f"{inherited.get('TMPDIR') or '/tmp'}/launcher-{server_id[:13]}"  # noqa: S108 - this user's alone, by chance named
+    return scratch if len(scratch) + 37 <= 107 else ""  # noqa: PLR2004 - see above
+
+
+def _make_scratch(server_id: str, inherited: Mapping[str, str]) -> str:
+    scratch = _scratch(server_id, inherited)
+    if not scratch:
+        return ""
+    try:
+        Path(scratch).mkdir(mode=0o700)
+    except OSError:
+        # They use the one that all share (`tempfile.gettempdir`).
+        return ""
+    return scratch
+
+
+def _remove(scratch: str) -> None:
+    if scratch:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def alive(handle: Handle) -> bool:
@@ -80,7 +115,7 @@ def processes(handle: Handle) -> tuple[int, ...]:
 def stop(handle: Handle, *, grace: float) -> None:
     """End all of it: TERM to every process, KILL after `grace` seconds; raises LauncherError if something survives.
 
-    Shared memory that none of them took down goes too: each start of an engine would leave some, until there is none.
+    Shared memory and temporary files that none of them took down go too: each start of an engine would leave some.
     Interrupted while it waits, it kills at once and passes the interrupt on.
     """
     known: set[Seen] = set()
@@ -90,6 +125,8 @@ def stop(handle: Handle, *, grace: float) -> None:
         survivors = _end(handle, known, signal.SIGKILL, seconds=KILL_SECONDS)
         for path in machine.left_behind(shared, uid=os.geteuid()):
             path.unlink(missing_ok=True)
+        if not survivors:
+            _remove(handle.scratch)
     if survivors:
         names = ", ".join(f"{machine.name(process.pid)} (pid {process.pid})" for process in survivors)
         hint = "in state D (see `ps -o pid,stat,wchan,args`) they wait for a driver or a disk; else another user owns them"

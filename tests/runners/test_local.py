@@ -185,16 +185,16 @@ import sys
 from pathlib import Path
 from launcher.runners import local
 from launcher.runners.base import Handle
-pid, started, server_id, environment = sys.argv[1:]
+pid, started, server_id, environment, scratch = sys.argv[1:]
 print("stopping", flush=True)
-local.stop(Handle(int(pid), float(started), server_id, Path(environment)), grace=60)
+local.stop(Handle(int(pid), float(started), server_id, Path(environment), scratch), grace=60)
 """
 
 
 @pytest.mark.parametrize("interrupts", [1, 3], ids=["once", "by an impatient person"])
 def test_interrupted_while_stopping_it_kills_at_once(world: World, interrupts: int) -> None:
     handle, cores = world.engine("--children", "2", "--stubborn", "--blank")
-    where = [str(handle.pid), repr(handle.started), handle.server_id, str(handle.environment)]
+    where = [str(handle.pid), repr(handle.started), handle.server_id, str(handle.environment), handle.scratch]
     argv = [sys.executable, "-c", STOPPER, *where]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as stopper:
         assert stopper.stdout
@@ -234,11 +234,15 @@ def test_interrupted_while_starting_it_leaves_nothing(world: World) -> None:
         pytest.param({"LAUNCHER_HOME": "/home", "LAUNCHER_SERVER_ID": "old"}, {}, id="the launcher's own stays here"),
         pytest.param({"A": "old", "KEY": "old"}, {"A": "old"}, id="the command's counts more"),
         pytest.param({"SPT_NOENV": ""}, {}, id="the token cannot be wiped"),
+        pytest.param(
+            {"TMPDIR": "/big"}, {"TMPDIR": "/big/launcher-mine"}, id="its temporary files lie where a person wants them"
+        ),
     ],
 )
 def test_an_engine_gets_a_clean_environment(inherited: dict[str, str], expected: dict[str, str]) -> None:
     command = Command(("engine",), env={"B": "1", "PYTHONHASHSEED": "0"}, secrets={"KEY": "secret"})
     assert local.variables_of(command, server_id="mine", inherited=inherited) == {
+        "TMPDIR": "/tmp/launcher-mine",  # noqa: S108 - what a person's own would be
         **expected,
         "B": "1",
         "PYTHONHASHSEED": "0",
@@ -254,19 +258,22 @@ def test_outputs_are_appended_to_a_private_log_in_whose_folder_the_command_runs(
     command = Command(("/bin/sh", "-c", script), env={"GREETING": "hello"})
     for _ in range(2):
         handle = local.start(command, log=log, server_id="mine", environment=world.environment)
+        world.handles.append(handle)
         wait_for(lambda: not local.alive(handle))  # noqa: B023  waited for at once
         log.chmod(0o644)
     assert log.read_text() == f"{log.parent}\nhello\nproblem\n" * 2
-    local.start(command, log=log, server_id="mine", environment=world.environment)
+    world.handles.append(local.start(command, log=log, server_id="mine", environment=world.environment))
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
 
 
 def test_a_command_that_cannot_be_executed_is_a_known_fault(world: World) -> None:
     command = Command((str(world.environment / "bin" / "python"), "serve"), secrets={"KEY": "secret"})
+    server_id = str(uuid.uuid4())
     with pytest.raises(LauncherError, match=r"cannot run .*environment/bin/python: No such file or directory") as caught:
-        local.start(command, log=world.root / "a.log", server_id="mine", environment=world.environment)
+        local.start(command, log=world.root / "a.log", server_id=server_id, environment=world.environment)
     assert str(world.environment) in caught.value.hint
+    assert not Path(f"/tmp/launcher-{server_id[:13]}").exists()  # noqa: S108 - where it would lie
     assert "secret" not in repr(caught.value)
 
 
@@ -275,6 +282,42 @@ def test_a_log_that_cannot_be_written_is_a_known_fault(world: World) -> None:
     log = world.root / "logs" / "a.log"
     with pytest.raises(LauncherError, match=r"cannot write the log .*a.log"):
         local.start(Command(("true",)), log=log, server_id="mine", environment=world.environment)
+
+
+# A socket and a folder, as vLLM leaves them, with names of the length of its own.
+LEAVING = """
+import socket, tempfile, time
+print(tempfile.mkdtemp())
+made = socket.socket(socket.AF_UNIX)
+made.bind(tempfile.gettempdir() + "/00099049-37fa-4da2-ab48-c64fd4a25915")
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_temporary_files_of_an_engine_go_with_it(world: World) -> None:
+    log = world.root / "a.log"
+    server_id = str(uuid.uuid4())
+    command = Command((sys.executable, "-c", LEAVING))
+    handle = local.start(command, log=log, server_id=server_id, environment=world.environment, inherited={})
+    wait_for(lambda: "ready" in log.read_text())
+    scratch = Path(handle.scratch)
+    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
+    assert log.read_text().startswith(f"{scratch}/")
+    assert len(list(scratch.iterdir())) == 2
+    local.stop(handle, grace=5)
+    assert not scratch.exists()
+
+
+def test_where_temporary_files_can_have_no_folder_of_their_own_they_lie_where_all_do(world: World) -> None:
+    inherited = {"TMPDIR": "/nowhere"}
+    command = Command((sys.executable, "-c", LEAVING.replace("made.bind", "print")))
+    log = world.root / "a.log"
+    handle = local.start(command, log=log, server_id=str(uuid.uuid4()), environment=world.environment, inherited=inherited)
+    wait_for(lambda: "ready" in log.read_text())
+    assert handle.scratch == ""
+    local.stop(handle, grace=5)
+    Path(log.read_text().splitlines()[0]).rmdir()
 
 
 # What an engine's libraries leave when they are killed: segments, a semaphore, and memory-mapped weights that are the user's.

@@ -156,9 +156,7 @@ def test_one_whose_start_was_cut_short_is_found_by_its_id(home: Home, command: C
     spare = made(home, command)
     record = home.spares / "spare.json"
     record.write_text(record.read_text().replace(f'"pid": {spare.handle.pid}', '"pid": 0'))
-    assert spares.kept(home) == spares.Spare(
-        Handle(0, spare.handle.started, spare.handle.server_id, spare.handle.environment), spare.orders, spare.fits
-    )
+    assert spares.kept(home) == replace(spare, handle=replace(spare.handle, pid=0))
     assert spares.end(home)
     assert not local.alive(spare.handle)
 
