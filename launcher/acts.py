@@ -70,13 +70,15 @@ class Acts:
             )
             return
         again = before if before and before.ask == want.ask else self._unstarted(want, seat)
+        # Asked before memory is looked at, which may come free in between.
+        leaving = self._is_being_left(want)
         try:
             what = self._launch(want, again)
         except LauncherError as fault:
-            if self._makes_room(want, again):
+            if self._makes_room(want, again) or leaving:
                 self._books.record(self._with_room(want, again))
                 return
-            if seat.once and not self._is_being_left(want):
+            if seat.once:
                 self._books.fail(again, fault.message, fault.hint)
                 return
             now = time.time()
@@ -128,7 +130,7 @@ class Acts:
     def _is_being_left(self, want: Wanted) -> bool:
         """Whether what it is to take the place of is still about to make room."""
         before = swap.of(want.back, self._books.everyone()) if want.back else None
-        return before is not None and before.state != "held"
+        return before is not None and (before.state in {"starting", "ending"} or before.key in self.room_for)
 
     def _with_room(self, want: Wanted, again: Server) -> Server:
         """Its record while another server makes room for it."""
@@ -316,12 +318,13 @@ class Acts:
 
     def wake(self, server: Server, want: Wanted) -> None:
         """Its memory first, if others have it; then it has to prove itself as one that was started."""
+        leaving = self._is_being_left(want)
         try:
             plan_again(self._world, want.planned)
         except LauncherError as fault:
-            if self._makes_room(want, server):
+            if self._makes_room(want, server) or leaving:
                 self._books.record(self._with_room(want, server))
-            elif want.back and not server.proven and not self._is_being_left(want):
+            elif want.back and not server.proven:
                 self._ended(server)
                 self._books.fail(replace(server, handle=None), fault.message, fault.hint)
             else:
