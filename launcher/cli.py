@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from launcher.gpu import Inventory
     from launcher.plan import Plan
     from launcher.prepared import Prepared
-    from launcher.profile_weights import HubWeights, LocalWeights
+    from launcher.profile_weights import Found
     from launcher.progress import Progress
     from launcher.recipe_site import Answer
     from launcher.release import Releases
@@ -697,10 +697,10 @@ def _world(*, offline: bool = False, pack: Path | None = None, events: bool = Fa
         env = packing.environment(env, pack.absolute())
 
     # What these need is imported when they are called: verbs that only read never do.
-    def facts(weights: "HubWeights | LocalWeights") -> "Facts":
+    def facts(weights: "Found") -> "Facts":
         from launcher import model_facts
 
-        return model_facts.read(weights, progress=progress, env=env)
+        return model_facts.read(weights, home=home, progress=progress, env=env)
 
     def releases() -> "Releases":
         from launcher import environments

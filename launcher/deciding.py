@@ -14,7 +14,7 @@ from launcher.gpu import Inventory, holders, named
 from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
 from launcher.profile import Profile, Variant
-from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.profile_weights import MODELSCOPE, Found, HubWeights, LocalWeights, ModelScopeWeights
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -140,8 +140,13 @@ def meant(world: World, spec: ServerSpec) -> ServerSpec:
     return replace(spec, model=served_name(weights), origin=where(weights))
 
 
-def place(world: World, reference: str) -> HubWeights | LocalWeights | None:
+def place(world: World, reference: str) -> Found | None:
     """The folder or the repository that a person's words name; None if they are a profile's name."""
+    if reference.startswith(MODELSCOPE):
+        name = reference.removeprefix(MODELSCOPE)
+        if not _REPOSITORY.fullmatch(name):
+            raise LauncherError(f"{name!r} is no repository of ModelScope", hint=f"write {MODELSCOPE}ORGANISATION/MODEL")
+        return ModelScopeWeights(name)
     if reference.startswith((".", "/", "~")):
         return LocalWeights(_folder(world, reference))
     if "/" not in reference:

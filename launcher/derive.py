@@ -11,7 +11,7 @@ from typing import Any
 from launcher import parsers, profile
 from launcher.errors import LauncherError
 from launcher.profile import CPU, CUDA, Profile
-from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.profile_weights import Found, HubWeights, LocalWeights, ModelScopeWeights
 
 CONFIG = "config.json"
 TRUST = "--trust-remote-code"
@@ -56,7 +56,7 @@ class Facts:
     repository's that they are of, `code` the modules that it has then.
     """
 
-    weights: HubWeights | LocalWeights
+    weights: Found
     texts: Mapping[str, str]
     sizes: Mapping[str, int]
     seen: dt.date
@@ -72,12 +72,12 @@ class Facts:
         return served_name(self.weights)
 
 
-def where(weights: HubWeights | LocalWeights) -> str:
+def where(weights: Found) -> str:
     """The repository or the folder, for errors and for finding it again."""
-    return weights.repo if isinstance(weights, HubWeights) else str(weights.path)
+    return str(weights.path) if isinstance(weights, LocalWeights) else weights.repo
 
 
-def served_name(weights: HubWeights | LocalWeights) -> str:
+def served_name(weights: Found) -> str:
     """What the model is called here: the last part of where it is, in the letters that names may have."""
     last = where(weights).rstrip("/").rpartition("/")[2].lower()
     return re.sub(r"[^a-z0-9._-]+", "-", last).lstrip("._-")[:_NAME_LENGTH].rstrip("-") or "model"
@@ -169,7 +169,7 @@ def _refuse_code(config: Mapping[str, Any], facts: Facts) -> None:
     if not needs or trusted:
         return
     listed = ", ".join(facts.code) or f"auto_map in its {CONFIG}"
-    if isinstance(facts.weights, LocalWeights) or not facts.code:
+    if not isinstance(facts.weights, HubWeights) or not facts.code:
         message = f"{facts.where} needs code of its own ({listed}), and no commit says which code that is"
         raise LauncherError(message, hint="take the model from its repository, or one that the engine itself knows")
     raise LauncherError(
@@ -266,7 +266,7 @@ def _largest(groups: Any) -> int | None:
 
 def _variants(config: Mapping[str, Any], own: Quantised | None, facts: Facts) -> Iterator[dict[str, Any]]:
     size = _size(facts)
-    place = {"repo": facts.weights.repo} if isinstance(facts.weights, HubWeights) else {"path": str(facts.weights.path)}
+    place = _place(facts.weights)
     if isinstance(facts.weights, HubWeights) and facts.weights.revision:
         place["revision"] = facts.weights.revision
     known = {"size": size} if size else {}
@@ -285,6 +285,12 @@ def _variants(config: Mapping[str, Any], own: Quantised | None, facts: Facts) ->
     # Quantised by the engine while it loads, as in the profiles that are shipped.
     for name, args in _WHILE_LOADING.items():
         yield {"name": name, "precision": name, **place, "compute": "8.0", **known, "args": args}
+
+
+def _place(weights: Found) -> dict[str, str]:
+    if isinstance(weights, HubWeights):
+        return {"repo": weights.repo}
+    return {"modelscope": weights.name} if isinstance(weights, ModelScopeWeights) else {"path": str(weights.path)}
 
 
 def _dtype(config: Mapping[str, Any]) -> str:

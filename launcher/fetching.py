@@ -46,8 +46,9 @@ def fetch(
     begun = False
     try:
         while True:
-            attempt = _Attempt(weights.repo, progress, patience)
-            told = attempt.run(["fetch", json.dumps({"request": request, "begun": begun})], env=env, cwd=home.weights, log=log)
+            attempt = Attempt(weights.repo, progress, patience)
+            words = _argv("fetch", json.dumps({"request": request, "begun": begun}))
+            told = attempt.run(words, env=env, cwd=home.weights, log=log)
             if told is not None:
                 return told
             begun = begun or attempt.planned
@@ -55,7 +56,7 @@ def fetch(
                 # What was begun is ended: a repository that changes meanwhile must not give a mixture.
                 request["revision"] = request["revision"] or attempt.commit
             breaks.append(attempt.how)
-            env = _again(weights.repo, breaks, env, progress)
+            env = again(weights.repo, breaks, env, progress)
     finally:
         promises.keep(home.weights, name)
 
@@ -107,7 +108,7 @@ def last_line(log: Log) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
-def _again(repo: str, breaks: Sequence[Break], env: Mapping[str, str], progress: Progress) -> dict[str, str]:
+def again(repo: str, breaks: Sequence[Break], env: Mapping[str, str], progress: Progress) -> dict[str, str]:
     """Wait for the next try; its environment. Raises LauncherError where there is none."""
     last, step = breaks[-1], retrying.after(breaks)
     if step is None:
@@ -122,8 +123,8 @@ def _again(repo: str, breaks: Sequence[Break], env: Mapping[str, str], progress:
     return {**env, **({} if step.xet else {_NO_XET: "1"} if last.xet else {})}
 
 
-class _Attempt:
-    """One run of the hub's process: what it told, and how it broke off."""
+class Attempt:
+    """One run of a hub's process: what it told, and how it broke off."""
 
     def __init__(self, repo: str, progress: Progress, patience: float) -> None:
         self._repo = repo
@@ -141,10 +142,10 @@ class _Attempt:
         moved = self._counters.get("received", 0) > 0
         return Break(self._reason, moved=moved, xet=self._counters.get("xet", False), stalled=self._stalled)
 
-    def run(self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Log) -> Mapping[str, Any] | None:
+    def run(self, argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, log: Log) -> Mapping[str, Any] | None:
         """The outcome; None where it broke off. Raises LauncherError."""
         told: Mapping[str, Any] = {}
-        with _Rows(self._repo, self._progress) as rows, Child(_argv(*words), env=env, cwd=cwd, errors=log.file) as child:
+        with _Rows(self._repo, self._progress) as rows, Child(argv, env=env, cwd=cwd, errors=log.file) as child:
             for line in child.lines():
                 if line and line.startswith("{"):
                     told = self._take(json.loads(line), rows) or told

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher import hub, local_model
+from launcher import hub, local_model, modelscope, weights_record
 from launcher.child import Child
 from launcher.derive import Facts
 from launcher.errors import LauncherError
 from launcher.fetching import QUIET
-from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.home import Home
+from launcher.profile_weights import Found, HubWeights, LocalWeights, ModelScopeWeights
 from launcher.progress import Progress
+from launcher.weight_files import modules, shards
 
 
-def read(weights: HubWeights | LocalWeights, *, progress: Progress, env: Mapping[str, str]) -> Facts:
+def read(weights: Found, *, home: Home, progress: Progress, env: Mapping[str, str]) -> Facts:
     """What the small files tell; raises LauncherError for what cannot be found or read."""
     today = dt.datetime.now(tz=dt.UTC).date()
     if isinstance(weights, LocalWeights):
@@ -25,10 +27,23 @@ def read(weights: HubWeights | LocalWeights, *, progress: Progress, env: Mapping
             return Facts(weights, _texts(weights.path), local_model.sizes(weights.path), today)
         except OSError as error:
             raise LauncherError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from None
+    if isinstance(weights, ModelScopeWeights):
+        return _at_modelscope(weights, home, today, progress, env)
     progress.phase("model")
     progress.update(f"asking the hub about {weights.repo}")
     told = _ask(weights, env)
     return Facts(weights, _texts(Path(told["folder"])), told["sizes"], today, commit=told["commit"], code=tuple(told["code"]))
+
+
+def _at_modelscope(weights: ModelScopeWeights, home: Home, today: dt.date, progress: Progress, env: Mapping[str, str]) -> Facts:
+    """What is on the disk whole tells it without asking anybody."""
+    found = weights_record.find(home, weights)
+    if found and not found.faulty():
+        return Facts(weights, _texts(found.folder), local_model.sizes(found.folder), today)
+    progress.phase("model")
+    progress.update(f"asking ModelScope about {weights.name}")
+    folder, sizes = modelscope.facts(home, weights, hub.FACTS, progress=progress, env=env)
+    return Facts(weights, _texts(folder), {name: sizes[name] for name in shards(sizes)}, today, code=tuple(modules(sizes)))
 
 
 def _refuse_no_folder(path: Path) -> None:

@@ -18,7 +18,7 @@ from launcher.home import Home
 from launcher.packed import MANIFEST, Packed
 from launcher.plan import Plan
 from launcher.profile import CPU
-from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights, Weights
+from launcher.profile_weights import HubWeights, LocalWeights, ModelScopeWeights, PyPIWeights, Weights
 from launcher.progress import Progress
 from launcher.staging import clear, put, staging
 from launcher.uv import Uv
@@ -288,7 +288,7 @@ def _take_profile(world: World, holds: Packed, text: str) -> None:
 def _take_weights(world: World, folder: Path, holds: Packed, source: Weights) -> None:
     home = world.home
     home.make().weights.mkdir(mode=0o700, exist_ok=True)
-    if isinstance(source, HubWeights):
+    if isinstance(source, HubWeights | ModelScopeWeights):
         weights_record.write(home, source, _told(folder, holds))
     elif isinstance(source, PyPIWeights) and not weights.locate(home, weights.called(holds.model, holds.variant), source):
         _take_copy(home, folder / "weights", weights.called(holds.model, holds.variant), source, world.progress)

@@ -11,7 +11,7 @@ from typing import Any
 from launcher import architecture, profile_check, quantisation
 from launcher.architecture import Architecture
 from launcher.errors import LauncherError
-from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights, Weights
+from launcher.profile_weights import HubWeights, LocalWeights, ModelScopeWeights, PyPIWeights, Weights
 from launcher.quantisation import Quantisation
 
 CPU, CUDA = profile_check.CPU, profile_check.CUDA
@@ -135,6 +135,8 @@ def _variant(table: Mapping[str, Any], config: Mapping[str, Any]) -> Variant:
     weights: Weights
     if "requirement" in table:
         weights = PyPIWeights(requirement=table["requirement"], sha256=table["sha256"], file=table["file"])
+    elif "modelscope" in table:
+        weights = ModelScopeWeights(table["modelscope"])
     elif "path" in table:
         weights = LocalWeights(Path(table["path"]))
     else:

@@ -13,12 +13,12 @@ CPU, CUDA = "cpu", "cuda"
 REQUIRED = {"title", "about", "source", "checked", "runs_on", "config", "variant"}
 _BY_ENGINE = {"tool_parser", "reasoning_parser", "min_version"}
 KEYS = REQUIRED | _BY_ENGINE | {"context_min", "yarn_factor", "speculative", "args", "gpu", "notes"}
-_TEXTS = {"name", "precision", "repo", "revision", "requirement", "sha256", "file", "path", "compute", "below"}
+_TEXTS = {"name", "precision", "repo", "revision", "requirement", "sha256", "file", "path", "modelscope", "compute", "below"}
 VARIANT_KEYS = _TEXTS | {"args", "size", "quantization_config", "drafts"}
 GPU_KEYS = {"compute", "below", "args"}
 METHODS = {"mtp"}
 # Where weights are: one of these keys, and what goes with it.
-_PLACES = {"repo": {"revision"}, "requirement": {"sha256", "file"}, "path": set[str]()}
+_PLACES = {"repo": {"revision"}, "requirement": {"sha256", "file"}, "path": set[str](), "modelscope": set[str]()}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -128,7 +128,7 @@ def _capability_faults(table: Mapping[str, Any]) -> Iterator[str]:
 def _place_faults(table: Mapping[str, Any]) -> Iterator[str]:
     places = _PLACES.keys() & table.keys()
     if len(places) != 1:
-        yield "one of repo (a Hugging Face repository), requirement (a PyPI package) or path (a folder) must be given"
+        yield "one of repo (of Hugging Face), modelscope (of that), requirement (of PyPI) or path (a folder) must be given"
     for place, companions in _PLACES.items():
         if place not in places and (given := sorted(companions & table.keys())):
             yield f"{', '.join(given)} goes with {place}"

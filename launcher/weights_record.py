@@ -11,12 +11,12 @@ from typing import Any
 
 from launcher import atomic
 from launcher.home import Home
-from launcher.profile_weights import HubWeights
+from launcher.profile_weights import HubWeights, ModelScopeWeights
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A snapshot in the hub's cache. `files` are bytes by names, `blobs` hashes; `vouched` as in hub_fetch.Request."""
+    """A snapshot in a hub's cache. `files` are bytes by names, `blobs` hashes; `vouched` as in hub_fetch.Request."""
 
     path: Path
     repo: str
@@ -36,11 +36,11 @@ class Recorded:
         return tuple(name for name, size in self.files.items() if _size(self.folder / name) != size)
 
 
-def write(home: Home, weights: HubWeights, told: Mapping[str, Any]) -> None:
+def write(home: Home, weights: HubWeights | ModelScopeWeights, told: Mapping[str, Any]) -> None:
     """Record what the hub's process told of a repository that is whole now."""
     content = {
         "repo": weights.repo,
-        "revision": weights.revision or "",
+        "revision": (weights.revision or "") if isinstance(weights, HubWeights) else "",
         "commit": told["commit"],
         "folder": told["folder"],
         "files": told["files"],
@@ -48,9 +48,11 @@ def write(home: Home, weights: HubWeights, told: Mapping[str, Any]) -> None:
     atomic.write(_path(home, weights), json.dumps(content, indent=1) + "\n")
 
 
-def find(home: Home, weights: HubWeights) -> Recorded | None:
+def find(home: Home, weights: HubWeights | ModelScopeWeights) -> Recorded | None:
     """The record of exactly this revision or, for a commit, of any revision that is that commit."""
     exact = _read(_path(home, weights))
+    if isinstance(weights, ModelScopeWeights):
+        return exact
     others = read_all(home) if weights.revision else ()
     same = (each for each in others if (each.repo, each.commit) == (weights.repo, weights.revision))
     candidates = (each for each in (exact, *same) if each)
@@ -62,8 +64,8 @@ def read_all(home: Home) -> tuple[Recorded, ...]:
     return tuple(found for path in sorted(home.weights.glob("*@*.json")) if (found := _read(path)))
 
 
-def _path(home: Home, weights: HubWeights) -> Path:
-    revision = (weights.revision or "default").replace("/", "--")
+def _path(home: Home, weights: HubWeights | ModelScopeWeights) -> Path:
+    revision = ((isinstance(weights, HubWeights) and weights.revision) or "default").replace("/", "--")
     return home.weights / f"{weights.repo.replace('/', '--')}@{revision}.json"
 
 

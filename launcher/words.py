@@ -209,7 +209,7 @@ _CODES = (
     "Everything is kept in LAUNCHER_HOME (default: ~/.local/share/model-launcher)."
 )
 
-_WHERE = "a name that `launcher models` lists, ORGANISATION/MODEL of the hub, or ./FOLDER"
+_WHERE = "a name that `launcher models` lists, ORGANISATION/MODEL of the hub, modelscope:ORGANISATION/MODEL, or ./FOLDER"
 
 
 def _verb(verbs: Any, name: str, about: str, *, json: bool | str = False) -> argparse.ArgumentParser:

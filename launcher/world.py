@@ -10,7 +10,7 @@ from launcher.gpu import Inventory
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.prepared import Prepared
-from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.profile_weights import Found
 from launcher.progress import Progress
 from launcher.recipe_site import Answer
 from launcher.release import Releases
@@ -37,7 +37,7 @@ class World:
     engines: Mapping[str, Engine]
     inventory: Callable[[], Inventory]
     releases: Callable[[], Releases]
-    facts: Callable[[HubWeights | LocalWeights], Facts]
+    facts: Callable[[Found], Facts]
     recipe: Callable[[str], Answer | str]
     expect: Callable[[Plan], Prepared]
     prepare: Callable[[Plan, Progress], Prepared]

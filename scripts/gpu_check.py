@@ -824,7 +824,7 @@ def _on_disk(home: Home, profile: Profile) -> Iterator[Model]:
 
 
 def _in_folder(folder: Path) -> Model:
-    profile = derive(read_facts(LocalWeights(folder), progress=Silent(), env=os.environ))
+    profile = derive(read_facts(LocalWeights(folder), home=Home(folder), progress=Silent(), env=os.environ))
     return Model(profile, profile.variants[0].name, folder)
 
 

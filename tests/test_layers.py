@@ -47,7 +47,7 @@ LAYERS = (
         "wiring.diff", "wiring.records", "wiring.pointing", "containers",
         "staging", "hub", "recipe_site", "nvlink", "local_model", "model_facts", "tail",
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
-        "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying",
+        "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying", "modelscope",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
         "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls",
         "running.execution",
@@ -68,7 +68,7 @@ LAYERS = (
 )  # fmt: skip
 
 # Run by an engine's interpreter, never imported.
-SCRIPTS = {"conversion", "inspection", "engines.sglang_start", "runners.spare"}
+SCRIPTS = {"conversion", "inspection", "engines.sglang_start", "runners.spare", "modelscope_fetch"}
 
 # Values and decisions are computed: nothing in them may touch the machine.
 PURE = {"words", "values", "protocols", "texts", "decisions", "registries"}

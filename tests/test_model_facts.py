@@ -8,6 +8,7 @@ import pytest
 from launcher import hub, model_facts, weights
 from launcher.deciding import decide
 from launcher.errors import LauncherError
+from launcher.home import Home
 from launcher.plan import Plan
 from launcher.profile_weights import HubWeights, LocalWeights
 from launcher.progress import Silent
@@ -29,13 +30,13 @@ def world_on(tmp_path: Path, env: dict[str, str]) -> World:
     return replace(
         little_world(tmp_path),
         inventory=lambda: machine(4, 79.18),
-        facts=lambda weights: model_facts.read(weights, progress=Silent(), env=env),
+        facts=lambda weights: model_facts.read(weights, home=Home(tmp_path), progress=Silent(), env=env),
     )
 
 
 def test_only_small_files_are_fetched_and_the_sizes_of_the_large_are_known(tmp_path: Path) -> None:
     with Hub({"org/Coder-7B": Repository(FILES)}) as server:
-        facts = model_facts.read(CODER, progress=Silent(), env=hub_env(tmp_path, server.url))
+        facts = model_facts.read(CODER, home=Home(tmp_path), progress=Silent(), env=hub_env(tmp_path, server.url))
         assert not [line for line in server.asked if "safetensors" in line and "index" not in line]
         assert not [line for line in server.asked if line.endswith((".py", ".md"))]
     assert facts.texts == coder()
@@ -62,7 +63,7 @@ def test_a_later_plan_answers_without_the_hub(tmp_path: Path, away: dict[str, st
 def test_the_users_token_opens_a_gated_repository(tmp_path: Path) -> None:
     with Hub({"org/Coder-7B": Repository(FILES, gated=True)}) as server:
         env = hub_env(tmp_path, server.url, HF_TOKEN=server.token)
-        assert model_facts.read(CODER, progress=Silent(), env=env).texts == coder()
+        assert model_facts.read(CODER, home=Home(tmp_path), progress=Silent(), env=env).texts == coder()
 
 
 CODE = Repository({**FILES, "config.json": coder(auto_map={"AutoConfig": "modeling_x.Y"})["config.json"].encode()})

@@ -195,7 +195,7 @@ def little_world(
         engines={"vllm": engine or StubEngine()},
         inventory=lambda: machine(ram=16),
         releases=dict,
-        facts=lambda weights: model_facts.read(weights, progress=Told(), env={}),
+        facts=lambda weights: model_facts.read(weights, home=Home(root / "launcher"), progress=Told(), env={}),
         recipe=lambda repo: f"nobody has one for {repo}",
         expect=lambda _: prepared,
         prepare=prepare,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import catalogue, derive, recipe
 from launcher.deciding import place, served_from
 from launcher.errors import LauncherError
-from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.profile_weights import Found, HubWeights
 from launcher.recipe import Recipe
 from launcher.world import World
 
@@ -69,9 +69,9 @@ def run(world: World, reference: str, *, with_recipe: bool | None = None) -> Add
     return AddResult(facts.name, path, hides, used, reason)
 
 
-def _recipe(world: World, weights: HubWeights | LocalWeights) -> Recipe | str:
+def _recipe(world: World, weights: Found) -> Recipe | str:
     """The recipe for a repository, or why there is none."""
-    if isinstance(weights, LocalWeights):
+    if not isinstance(weights, HubWeights):
         return "there are none for folders"
     world.progress.update(f"asking vLLM's recipes about {weights.repo}")
     answer = world.recipe(weights.repo)

@@ -9,7 +9,7 @@ from launcher.commands.plan import PlanResult
 from launcher.deciding import find
 from launcher.gpu import GIB, Inventory
 from launcher.profile import Profile, Variant
-from launcher.profile_weights import HubWeights, LocalWeights
+from launcher.profile_weights import HubWeights, LocalWeights, ModelScopeWeights
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -96,4 +96,6 @@ def _where(variant: Variant) -> str:
     weights = variant.weights
     if isinstance(weights, HubWeights):
         return weights.repo + (f" at {weights.revision}" if weights.revision else "")
+    if isinstance(weights, ModelScopeWeights):
+        return weights.repo
     return str(weights.path) if isinstance(weights, LocalWeights) else weights.requirement

@@ -223,7 +223,7 @@ def test_a_profile_that_was_added_says_what_was_derived_and_is_found_by_name_and
         env = hub_env(tmp_path, server.url)
         world = replace(
             world,
-            facts=lambda weights: model_facts.read(weights, progress=Silent(), env=env),
+            facts=lambda weights: model_facts.read(weights, home=world.home, progress=Silent(), env=env),
             profiles=(*world.profiles, world.home.profiles),
         )
         derived = derive.derive(world.facts(HubWeights("org/Coder-7B")))
@@ -240,7 +240,7 @@ def with_recipes(world: World, site: RecipeSite, hub: Hub, folder: Path) -> Worl
     env = hub_env(folder, hub.url)
     return replace(
         world,
-        facts=lambda weights: model_facts.read(weights, progress=Silent(), env=env),
+        facts=lambda weights: model_facts.read(weights, home=world.home, progress=Silent(), env=env),
         recipe=lambda repo: recipe_site.fetch(repo, env={recipe_site.ADDRESS: site.url}),
         profiles=(*world.profiles, world.home.profiles),
     )

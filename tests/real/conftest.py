@@ -80,6 +80,12 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def modelscope(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has ModelScope's client."""
+    return _environment("modelscope", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def litellm_proxy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has LiteLLM and its proxy."""
     return _environment("litellm-proxy", tmp_path_factory)
