@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import cast
 
 import httptools
+import msgspec
 
 from launcher.gateway import answers
 from launcher.gateway.decisions import Admitted, Head, Preflight, Refusal, admit, allowed_origin
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.limits import Limits
+from launcher.gateway.paths import Way
 from launcher.gateway.switchboard import Switchboard
+from launcher.gateway.table import Table
 
 # Headers that decide. One that comes twice is refused: two readers could take one each.
 _DECIDING = frozenset(
@@ -33,6 +36,8 @@ _FORWARDED = frozenset((b"accept", b"user-agent", b"anthropic-version", b"anthro
 # What a browser's preflight asks for.
 _ASKED = b"access-control-request-headers"
 _BEARER = b"bearer "
+# As clients write it; whatever is written otherwise is one of the headers that decide.
+_LENGTH = frozenset((b"Content-Length", b"content-length"))
 # A TLS handshake or another protocol on our port: what comes is no HTTP from its first byte.
 _NO_HTTP = Refusal(400, "this is not HTTP as RFC 9112 has it", "bad_request")
 _HEAD_TOO_LARGE = Refusal(431, "the head of the request is too large", "headers_too_large")
@@ -40,6 +45,19 @@ _TOO_LARGE = Refusal(413, "the body is too large", "body_too_large")
 _TOO_SLOW = Refusal(408, "the request did not come in time", "request_timeout")
 _NO_ROOM = Refusal(503, "too many large requests at once", "no_room", retry_after=5)
 _CROWDED = Refusal(503, "too many connections", "too_many_connections", retry_after=5)
+
+
+class _Known(msgspec.Struct):
+    """A head that was decided on by a table, without its length."""
+
+    headers: list[tuple[bytes, bytes]]
+    url: bytes
+    method: bytes
+    version: str
+    table: Table
+    way: Way | None
+    key: str
+    forwarded: list[bytes]
 
 
 class Front(asyncio.Protocol):
@@ -59,7 +77,7 @@ class Front(asyncio.Protocol):
             "_limits",
             "_local",
         ),
-        *("_parser", "_paused_at", "_pausing", "_queue", "_raw", "_since", "_turning", "_transport"),
+        *("_known", "_lengths", "_parser", "_paused_at", "_pausing", "_queue", "_raw", "_since", "_turning", "_transport"),
     )
 
     def __init__(self, board: Switchboard, limits: Limits, fronts: "set[Front]", count: Callable[[], int]) -> None:
@@ -74,6 +92,8 @@ class Front(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._head_size = self._raw = 0
         self._headers: list[tuple[bytes, bytes]] = []
+        self._lengths: list[bytes] = []
+        self._known: _Known | None = None
         # When the last thing began that may not take for ever: a pause between requests, a head, a body, a slow reader's pause.
         self._since = time.monotonic()
         self._paused_at = 0.0
@@ -145,6 +165,7 @@ class Front(asyncio.Protocol):
         self._since = self._incoming.started
         self._raw = 0
         self._headers = []
+        self._lengths = []
 
     def on_url(self, url: bytes) -> None:
         if self._incoming is not None:
@@ -152,16 +173,33 @@ class Front(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Looked at when all are there: one loop is quicker than a dozen calls. Trailers come here too, and are never looked at.
-        self._headers.append((name, value))
+        if name in _LENGTH:
+            self._lengths.append(value)
+        else:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        incoming, raw = self._incoming, self._headers
+        incoming, raw, lengths = self._incoming, self._headers, self._lengths
         self._headers = []
         if incoming is None or self._deaf:
             return
         parser, limits = self._parser, self._limits
         incoming.method = parser.get_method()
         incoming.version = parser.get_http_version()
+        known = self._known
+        if (
+            known is not None
+            and known.headers == raw
+            and len(lengths) == 1
+            and known.url == incoming.url
+            and known.method == incoming.method
+            and known.version == incoming.version
+            and known.table is self._board.table
+            and int(lengths[0]) <= limits.body
+        ):
+            self._head_size = 0
+            incoming.way, incoming.key, incoming.forwarded = known.way, known.key, known.forwarded
+            return
         incoming.last = not parser.should_keep_alive() or incoming.version != "1.1"
         # What was read at once may be a small head and a large body.
         large = self._head_size > limits.head and len(incoming.url) + sum(len(n) + len(v) for n, v in raw) > limits.head
@@ -169,6 +207,11 @@ class Front(asyncio.Protocol):
         if large or len(raw) > limits.headers:
             self._refuse(_HEAD_TOO_LARGE)
             return
+        self._decide(incoming, [*raw, *((b"content-length", length) for length in lengths)])
+
+    def _decide(self, incoming: Exchange, raw: list[tuple[bytes, bytes]]) -> None:
+        """What becomes of it by its head alone."""
+        parser, limits = self._parser, self._limits
         headers: dict[bytes, bytes] = {}
         repeated = False
         for name, value in raw:
@@ -207,10 +250,27 @@ class Front(asyncio.Protocol):
         if isinstance(verdict, Admitted):
             incoming.way = verdict.way
             incoming.key = verdict.key
+            self._remember(incoming, headers, raw)
             if b"expect" in headers and (length > 0 or incoming.chunked) and self._at_work is None and not self._queue:
                 self._write(answers.CONTINUE)
         else:
             self._answer_here(incoming, verdict, raw, whole=length < 1 and not incoming.chunked and not parser.should_upgrade())
+
+    def _remember(self, incoming: Exchange, headers: dict[bytes, bytes], raw: list[tuple[bytes, bytes]]) -> None:
+        """Keep what was decided for this head: a client asks again and again with the same one, but for its length."""
+        plain = not incoming.last and not incoming.chunked and not incoming.origin and b"expect" not in headers
+        self._known = None
+        if plain and len(raw) > 1 and raw[-1][0] == b"content-length":
+            self._known = _Known(
+                headers=raw[:-1],
+                url=incoming.url,
+                method=incoming.method,
+                version=incoming.version,
+                table=self._board.table,
+                way=incoming.way,
+                key=incoming.key,
+                forwarded=incoming.forwarded,
+            )
 
     def _answer_here(
         self, incoming: Exchange, verdict: Preflight | Refusal, raw: list[tuple[bytes, bytes]], *, whole: bool

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.gateway.table import Route
+from launcher.gateway.table import Key, Route, Table
 from tests.gateway.engine import Engine
 from tests.gateway.world import ENGINE_KEY, KEY, QUICK, place, request, run, until
 
@@ -141,6 +141,95 @@ def test_requests_in_one_piece_are_answered_in_their_order() -> None:
                 assert (await client.answer()).status == 404
             assert (await client.answer()).body == EVENTS
             assert (await client.answer()).json == {"status": "ok"}
+
+    run(main())
+
+
+def _again(
+    *, line: str = "POST /v1/completions HTTP/1.1", host: str = "localhost", key: str = KEY, length: str = "", more: str = ""
+) -> bytes:
+    """A request of which a part is another one than in `_again()`."""
+    body = b'{"model": "tiny", "n": 2}'
+    lengths = length or f"Content-Length: {len(body)}"
+    return f"{line}\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n{lengths}\r\n{more}\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("then", "status"),
+    [
+        pytest.param(_again(), 200, id="the same"),
+        pytest.param(_again(key="wrong"), 401, id="another key"),
+        pytest.param(_again(host="evil.example"), 403, id="another host"),
+        pytest.param(_again(line="POST /v1/none HTTP/1.1"), 404, id="another path"),
+        pytest.param(_again(line="GET /v1/completions HTTP/1.1"), 405, id="another method"),
+        pytest.param(_again(more="Content-Encoding: gzip\r\n"), 415, id="a header more"),
+        pytest.param(_again(length=f"Content-Length: {QUICK.body + 1}"), 413, id="a body that is too large"),
+        pytest.param(_again(length="Content-Length: 25\r\nContent-Length: 25"), 400, id="two lengths"),
+        pytest.param(_again(length="Content-Length: 25\r\nTransfer-Encoding: chunked"), 400, id="a length and chunks"),
+        pytest.param(_again(line="POST /v1/completions HTTP/2.0"), 505, id="another version"),
+    ],
+)
+def test_each_request_of_a_connection_is_decided_by_its_own_head(then: bytes, status: int) -> None:
+    async def main() -> None:
+        async with place() as here:
+            client = await here.client()
+            await client.send(_again())
+            assert (await client.answer()).status == 200
+            await client.send(then)
+            assert (await client.answer()).status == status
+            assert len(here.engines[0].seen) == 1 + (status == 200)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
+def test_bodies_of_one_connection_may_have_any_length(name: str) -> None:
+    async def main() -> None:
+        async with place() as here:
+            client = await here.client()
+            for size in (0, 3, 70_000, 1):
+                body = json.dumps({"model": "tiny", "prompt": "x" * size}).encode()
+                await client.send(_again(length=f"{name}: {len(body)}")[: -len(b'{"model": "tiny", "n": 2}')] + body)
+                assert (await client.answer()).status == 200
+            assert [len(seen.json["prompt"]) for seen in here.engines[0].seen] == [0, 3, 70_000, 1]
+
+    run(main())
+
+
+def test_what_an_engine_is_told_of_a_client_is_of_this_request() -> None:
+    async def main() -> None:
+        async with place() as here:
+            client = await here.client()
+            for agent in ("a/1", "a/1", "b/2"):
+                await client.send(_again(more=f"User-Agent: {agent}\r\n"))
+                assert (await client.answer()).status == 200
+            assert [dict(seen.headers)[b"user-agent"] for seen in here.engines[0].seen] == [b"a/1", b"a/1", b"b/2"]
+
+    run(main())
+
+
+def test_a_key_that_is_taken_away_opens_nothing_on_a_connection_that_is_there() -> None:
+    async def main() -> None:
+        async with place() as here:
+            client = await here.client()
+            for _ in range(2):
+                await client.send(_again())
+                assert (await client.answer()).status == 200
+            here.gateway.publish(Table.of([here.ready()], keys=[Key.of("other", "sk-other")]))
+            await client.send(_again())
+            assert (await client.answer()).status == 401
+
+    run(main())
+
+
+def test_a_connection_that_a_client_closes_is_closed_after_its_answer() -> None:
+    async def main() -> None:
+        async with place() as here:
+            client = await here.client()
+            await client.send(_again() + _again(more="Connection: close\r\n"))
+            assert (await client.answer()).status == 200
+            assert (await client.answer()).headers["connection"] == "close"
+            assert await client.closed()
 
     run(main())
 
