@@ -16,6 +16,7 @@ from launcher.checks.home import Enabled, Kept, Room, Running, Stray
 from launcher.checks.network import PortSeen
 from launcher.deciding import decide, refusal
 from launcher.errors import LauncherError
+from launcher.exposing import foreseen
 from launcher.finding import Finding, fails, passes
 from launcher.gpu import Health, Inventory
 from launcher.plan import Plan
@@ -61,6 +62,7 @@ def examine(world: World) -> tuple[Finding, ...]:
         *_tried("machine restart", lambda: [home.after_a_restart(_enabled(world))]),
         *_tried("orphans", lambda: _left(world, servers, ours)),
         *_tried("port", lambda: [network.port(_port(world, running))]),
+        *_tried("reachable from", lambda: [_reach(world)]),
     ]
     for each in asked:
         world.progress.update(f"waiting for the {each.title}")
@@ -234,6 +236,10 @@ def _port(world: World, running: Server | None) -> PortSeen:
         )
     except LauncherError as fault:
         return PortSeen(number, fault=fault.message)
+
+
+def _reach(world: World) -> Finding:
+    return network.reach(foreseen(store.exposure(world.home)), store.port(world.home) or ports.FIRST)
 
 
 def _hub(world: World, plan: Plan | None, models: tuple[Kept, ...]) -> Iterator[Finding]:

@@ -80,10 +80,15 @@ class Opening:
         return f"{self.url(port)} is reachable with a key from {_FROM[self.whence]}, {self._secrecy}"
 
     @property
+    def is_overheard(self) -> bool:
+        """Whether keys and answers go over a network in clear text."""
+        return not self.fault and not self.tls and self.whence not in {"here", "containers"}
+
+    @property
     def _secrecy(self) -> str:
         if self.tls:
             return "over TLS"
-        if self.whence in {"here", "containers"}:
+        if not self.is_overheard:
             return "in clear text that does not leave this machine"
         return "in clear text: who listens on the way reads keys and answers (--tls-cert and --tls-key prevent it)"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from launcher import catalogue, model_facts, store
+from launcher import catalogue, lock, model_facts, store
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm
@@ -223,7 +223,13 @@ def attend(world: World, policy: Policy = POLICY) -> None:
         kept[0].world = world
         return
     host = Host(world, policy=policy)
-    thread = threading.Thread(target=host.run, args=(lambda: False,), daemon=True)
+
+    def serve() -> None:
+        # As `launcher serve` does, so that it is known that one is at work.
+        with lock.acquire(world.home.serving, "launcher serve --background", waiting=lambda _: None, timeout=None):
+            host.run(lambda: False)
+
+    thread = threading.Thread(target=serve, daemon=True)
     _SUPERVISORS[world.home.root] = (host, thread)
     thread.start()
 

@@ -1,7 +1,9 @@
 """Whether the address of our own is free, and what has to be fetched can be: the hub and the index of packages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.exposure import Opening
 from launcher.finding import Finding, fails, passes, warns
 
 _REFUSED = {401, 403}
@@ -74,6 +76,21 @@ def port(seen: PortSeen) -> Finding:
     if seen.next_free is None:
         return fails("port", f"{taken}, and no higher port is free", "end that program, or choose a port with --port")
     return passes("port", f"{taken}: {seen.next_free} would be used")
+
+
+def reach(openings: Sequence[Opening], number: int) -> Finding:
+    """Who can reach the gateway, and who can read along."""
+    title = "reachable from"
+    if not openings:
+        return passes(title, "this machine alone")
+    if faults := [each.fault for each in openings if each.fault]:
+        return warns(
+            title, f"not where it is wished: {'; '.join(faults)}", "bring the address back, or `launcher up --no-host`"
+        )
+    if clear := [each for each in openings if each.is_overheard]:
+        remedy = "`launcher up --tls-cert FILE --tls-key FILE`, or `--no-host`"
+        return warns(title, "; ".join(each.text(number) for each in clear), remedy)
+    return passes(title, "; ".join(each.text(number) for each in openings))
 
 
 def hub(seen: HubSeen) -> Finding:

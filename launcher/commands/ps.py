@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import ports, store
+from launcher import background, ports, store
 from launcher.exposure import Opening
 from launcher.server import Server, State, state_now
 from launcher.world import World
@@ -70,11 +70,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PsResult:
-    """All servers, running or not."""
+    """All servers, running or not; `attended` says whether a `launcher serve` is at work, without which nobody answers."""
 
     rows: tuple[Row, ...]
     address: str = ""
     port: int = 0
+    attended: bool = True
     reachable: tuple[Opening, ...] = ()
     exit_code: int = 0
 
@@ -88,6 +89,7 @@ class PsResult:
                 "pid": row.pid,
                 "context": row.server.context,
                 "base_url": self.address,
+                "attended": self.attended,
                 "reachable": [each.url(self.port) for each in self.reachable if not each.fault],
                 "engine_url": row.server.base_url,
                 "since": row.server.since,
@@ -129,6 +131,9 @@ class PsResult:
             )
         if not any(row.state in {"ready", "starting", "waiting", "idle", "held", "asleep"} for row in self.rows):
             return table
+        if not self.attended:
+            nobody = f"nobody answers at {self.address}: no `launcher serve` is at work; `launcher up` brings it back"
+            return Group(table, Text(), Text.assemble(("! ", "yellow"), nobody))
         also = [Text.assemble(("also     ", "dim"), each.text(self.port)) for each in self.reachable]
         return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address), *also)
 
@@ -139,11 +144,13 @@ def run(world: World) -> PsResult:
     for server in store.seen(world.home):
         alive = server.handle is not None and world.runner.alive(server.handle)
         rows.append(Row(server, *state_now(server, alive=alive), time.time()))
+    attended = background.at_work(world.home) is not None
     return PsResult(
         tuple(rows),
         address=store.address(world.home),
         port=store.port(world.home) or ports.FIRST,
-        reachable=store.openings(world.home),
+        attended=attended,
+        reachable=store.openings(world.home) if attended else (),
     )
 
 

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.checks.network import HubSeen, IndexSeen, PortSeen, hub, index, port
+from launcher.checks.network import HubSeen, IndexSeen, PortSeen, hub, index, port, reach
+from launcher.exposure import Opening
 from tests.checks.test_graphics import is_told
 
 PORTS: dict[str, tuple[PortSeen, str, str, str]] = {
@@ -24,6 +25,31 @@ PORTS: dict[str, tuple[PortSeen, str, str, str]] = {
 @pytest.mark.parametrize(("seen", "level", "detail", "remedy"), PORTS.values(), ids=PORTS.keys())
 def test_the_port(seen: PortSeen, level: str, detail: str, remedy: str) -> None:
     assert is_told(port(seen), level, detail, remedy), port(seen)
+
+
+BRIDGE, LAN = Opening("172.17.0.1", "containers"), Opening("192.168.1.5", "network")
+REACHES: dict[str, tuple[tuple[Opening, ...], str, str, str]] = {
+    "loopback alone": ((), "pass", "this machine alone", ""),
+    "containers too": (
+        (BRIDGE,),
+        "pass",
+        "http://172.17.0.1:8400/v1 is reachable with a key from this",
+        "",
+    ),
+    "a network, over TLS": ((replace(LAN, tls=True),), "pass", "https://192.168.1.5:8400/v1", ""),
+    "a network, in clear text": ((BRIDGE, LAN), "warn", "http://192.168.1.5:8400/v1 is reachable", "--tls-cert"),
+    "an address that is away": (
+        (replace(LAN, fault="192.168.1.5 is no address of this machine now"),),
+        "warn",
+        "no address",
+        "--no-host",
+    ),
+}
+
+
+@pytest.mark.parametrize(("seen", "level", "detail", "remedy"), REACHES.values(), ids=REACHES.keys())
+def test_who_can_reach_it(seen: tuple[Opening, ...], level: str, detail: str, remedy: str) -> None:
+    assert is_told(reach(seen, 8400), level, detail, remedy), reach(seen, 8400)
 
 
 OPEN = HubSeen("https://hub.example", status=401, seconds=0.31)
