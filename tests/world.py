@@ -207,7 +207,7 @@ def little_world(
 
 # As patient as tests are; the delays are long, so that no test sees a second start that it did not wait for.
 POLICY = Policy(first_delay=0.3, attempts=3, idle=0.5, patience=1.0, host=0.3, drain=2.0)
-_SUPERVISORS: dict[Path, tuple[Host, threading.Thread]] = {}
+_SUPERVISORS: dict[Path, tuple[Host, threading.Thread, threading.Event]] = {}
 
 
 def ended(world: World) -> None:
@@ -227,11 +227,21 @@ def attend(world: World, policy: Policy = POLICY) -> None:
     def serve() -> None:
         # As `launcher serve` does, so that it is known that one is at work.
         with lock.acquire(world.home.serving, "launcher serve --background", waiting=lambda _: None, timeout=None):
-            host.run(lambda: False)
+            host.run(over.is_set)
 
+    over = threading.Event()
     thread = threading.Thread(target=serve, daemon=True)
-    _SUPERVISORS[world.home.root] = (host, thread)
+    _SUPERVISORS[world.home.root] = (host, thread, over)
     thread.start()
+
+
+def unattend(folder: Path) -> None:
+    """Let the supervisors of the worlds under a folder end, which is about to go."""
+    for root in [root for root in _SUPERVISORS if root.is_relative_to(folder)]:
+        _, thread, over = _SUPERVISORS.pop(root)
+        over.set()
+        thread.join(30)
+        assert not thread.is_alive(), f"the supervisor of {root} goes on"
 
 
 def running(world: World) -> list[Server]:
@@ -254,4 +264,8 @@ def roomy(root: Path, *, engine: StubEngine | None = None) -> World:
 
 
 def with_engine(world: World, engine: StubEngine) -> World:
-    return replace(world, engines={"vllm": engine})
+    """The world with another engine; who is at work for it sees that before anything new is wished."""
+    made = replace(world, engines={"vllm": engine})
+    if kept := _SUPERVISORS.get(world.home.root):
+        kept[0].world = made
+    return made

@@ -202,6 +202,7 @@ def test_another_version_is_chosen_for_good_if_it_serves_and_not_if_it_does_not(
     attend(broken)
     assert swap.run(broken, SwapRequest("vllm@9")).fault
     assert store.chosen(world.home) == {}
+    attend(world)
     result = swap.run(world, SwapRequest("vllm@9"))
     assert (result.fault, store.chosen(world.home)) == ("", {"vllm-cpu": "vllm-9-cpu"})
     gone(world)
