@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 
 from launcher import retries
 from launcher.llm import SECRETS, LLMConfig
+from launcher.providers import OPENHANDS_PROXY
 from launcher.retries import Fault, Policy
 
-# OpenHands' own provider is a LiteLLM proxy (openhands-sdk, llm.py).
-_OPENHANDS_PROXY = "https://llm-proxy.app.all-hands.dev"
 _PLAIN = (
     "api_version",
     "custom_llm_provider",
@@ -57,7 +56,7 @@ def arguments(llm: LLMConfig) -> dict[str, Any]:
     told = {key: value for key in _PLAIN if (value := getattr(llm, key)) is not None}
     model, base_url = llm.model, llm.base_url
     if model.startswith("openhands/"):
-        model, base_url = f"litellm_proxy/{model.removeprefix('openhands/')}", base_url or _OPENHANDS_PROXY
+        model, base_url = f"litellm_proxy/{model.removeprefix('openhands/')}", base_url or OPENHANDS_PROXY
     # LiteLLM 1.106 looks at tools with the `mcp` package, which it does not install, unless it is told not to.
     told |= {"model": model, "max_retries": 0, "num_retries": 0, "_skip_mcp_handler": True}
     if base_url:

@@ -23,7 +23,7 @@ LAYERS = (
         "wiring.toml_rows",
     }),
     ("decisions", {
-        "lifecycle", "swap", "carrying", "routing", "unit", "exposure",
+        "lifecycle", "swap", "carrying", "remote", "routing", "unit", "exposure",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",

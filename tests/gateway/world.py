@@ -138,11 +138,12 @@ async def place(
     log: Path | None = None,
     gpus: Callable[[], Sequence[Reading]] = tuple,
     tls: ssl.SSLContext | None = None,
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
 ) -> AsyncIterator[Place]:
     """A gateway with a ready model `tiny` behind it."""
     started = [await Engine(f"engine-{number}").start() for number in range(engines)]
     woken: list[str] = []
-    gateway = Gateway(wake=woken.append, gpus=gpus, limits=limits, log=log)
+    gateway = Gateway(wake=woken.append, gpus=gpus, limits=limits, log=log, trust=trust)
     listener = socket.create_server(("127.0.0.1", 0))
     here = Place(gateway, listener.getsockname()[1], started, woken)
     await gateway.open()
