@@ -55,14 +55,14 @@ LAYERS = (
     ("work", {
         "world", "telling", "introducing",
         "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
-        "beside", "books", "acts", "supervisor", "hosting", "listeners", "exposing", "following", "packing",
+        "beside", "books", "acts", "supervisor", "hosting", "remotes", "listeners", "exposing", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
         "models_rm", "swap", "sleep", "alias", "enable", "wire", "wire_check", "wire_result", "run",
-        "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
+        "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_serve", "llm_show", "llm_test", "llm_use",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
 )  # fmt: skip

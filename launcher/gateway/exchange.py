@@ -27,6 +27,8 @@ _FAR_CUT = Refusal(502, "the provider ended in the middle of its answer", "provi
 # What providers are told of a client's headers, and what Anthropic's API does not answer without.
 _TOLD = (b"accept:", b"user-agent:", b"anthropic-version:", b"anthropic-beta:")
 _VERSION = b"anthropic-version: 2023-06-01\r\n"
+# A client that says this is answered by the model that it asks for, or not at all.
+_NO_OTHER = b"x-launcher-fallback: none\r\n"
 
 
 class Client(Protocol):
@@ -158,6 +160,8 @@ class Exchange:
         """Ask this provider's model in the words that it knows, as nothing else than its path and name there changes."""
         pool, way, served = far.pools[0], self.way, self.served
         if not isinstance(pool, FarPool) or way is None or served is None or self.far_fault or not pool.remote.head(way.path):
+            return False
+        if far is not served and _NO_OTHER in map(bytes.lower, self.forwarded):
             return False
         self.far = True
         self.body = [body.with_model(self.body[0], pool.remote.model)]
