@@ -67,7 +67,7 @@ def arguments(llm: LLMConfig) -> dict[str, Any]:
         told["reasoning_effort"] = llm.reasoning_effort
     if llm.litellm_extra_body:
         told["extra_body"] = dict(llm.litellm_extra_body)
-    if headers := _openrouter(llm):
+    if headers := _headers(llm):
         told["extra_headers"] = headers
     return told
 
@@ -198,6 +198,8 @@ def _without_secrets(llm: LLMConfig, text: str) -> str:
     return text
 
 
-def _openrouter(llm: LLMConfig) -> dict[str, str]:
-    told = {"HTTP-Referer": llm.openrouter_site_url, "X-Title": llm.openrouter_app_name}
+def _headers(llm: LLMConfig) -> dict[str, str]:
+    # A fallback's answer would tell nothing of the local model.
+    own = "none" if llm.local else None
+    told = {"HTTP-Referer": llm.openrouter_site_url, "X-Title": llm.openrouter_app_name, "X-Launcher-Fallback": own}
     return {name: value for name, value in told.items() if value}
