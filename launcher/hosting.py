@@ -86,13 +86,13 @@ class Host:
 
     def _far(self, wanted: Sequence[Wanted], here: AbstractSet[str]) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         """Providers' models: those that are served, and those that stand in. What is wrong with one is said once."""
-        served = store.remotes(self.world.home)
+        served, damaged = remotes.served(self.world.home)
         fallbacks = {want.fallback for want in wanted if want.fallback}
         routes, faults = remotes.routes(self.world, sorted({*served, *fallbacks}), served)
-        for fault in faults:
+        for fault in (*damaged, *faults):
             if fault not in self._faults:
                 self._say(fault)
-        self._faults = faults
+        self._faults = (*damaged, *faults)
         far = tuple(route for route in routes if route.name in served and route.name not in here)
         return far, tuple(route for route in routes if route.name in fallbacks)
 

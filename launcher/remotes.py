@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from launcher import litellm_list, ports, store, telling
 from launcher.errors import LauncherError
 from launcher.gateway.table import Remote, Route
+from launcher.home import Home
 from launcher.llm import LLMConfig
 from launcher.providers import PROVIDERS
 from launcher.remote import Window, is_here, remote
@@ -20,6 +21,14 @@ def asked(world: World, name: str) -> tuple[LLMConfig, Remote]:
     if is_here(made) and made.port == (store.port(world.home) or ports.FIRST):
         raise LauncherError(f"{name} is at this launcher's own address: it would ask itself", hint="name a provider's model")
     return llm, made
+
+
+def served(home: Home) -> tuple[Mapping[str, Window], tuple[str, ...]]:
+    """What is served under its own name, and what is wrong with the record of it: that is to stop nothing else."""
+    try:
+        return store.remotes(home), ()
+    except LauncherError as fault:
+        return {}, (f"{fault.message} ({fault.hint})",)
 
 
 def window(llm: LLMConfig) -> Window:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from launcher import lifecycle, lock, ports, probe, processes, store, swap
+from launcher import lifecycle, lock, ports, probe, processes, remotes, store, swap
 from launcher.acts import Acts, unstarted
 from launcher.books import Books, Gate, NoGate, Watched
 from launcher.endpoint import place_of
@@ -274,7 +274,7 @@ class Supervisor:
     def _is_needed(self) -> bool:
         """Whether anything is wanted, a provider's model among it, or is about to be."""
         home = self.world.home
-        return bool(store.wishes(home)[0] or store.remotes(home) or self._is_about_to_wish())
+        return bool(store.wishes(home)[0] or remotes.served(home)[0] or self._is_about_to_wish())
 
     def _at_rest(self) -> bool:
         return not self._acts and not any(server.handle for server in self._books.servers.values())

@@ -309,3 +309,26 @@ def test_what_is_no_providers_model_is_not_served(town: Town, name: str, message
     with pytest.raises(LauncherError, match=message):
         llm_serve.run(town.world, name)
     assert not store.remotes(town.world.home)
+
+
+def test_a_damaged_record_of_what_is_served_costs_no_model(town: Town) -> None:
+    path = town.world.home.make().state / "remotes.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"version": 3, "remotes": {"sky": 1}}')
+    up.run(town.world, town.request(fallback="sky"))
+    assert town.ask().json()["choices"][0]["message"]["content"] == ANSWER
+    with pytest.raises(LauncherError, match=r"remotes\.json is damaged"):
+        ps.run(town.world)
+    path.unlink()
+
+
+def test_a_fallback_whose_configuration_went_is_told_and_the_model_is_waited_for(town: Town, provider: ModelServer) -> None:
+    up.run(town.world, town.request(fallback="sky"))
+    configurations.remove(town.world.home, "sky")
+    awaited(lambda: "sky cannot stand in for tiny: there is no LLM configuration called 'sky'" in text(ps.run(town.world)))
+    pid = ps.run(town.world).rows[0].pid
+    assert pid
+    time.sleep(0.5)  # the gateway looks four times a second
+    os.kill(pid, signal.SIGKILL)
+    assert town.who() == "itself"
+    assert not provider.asked
