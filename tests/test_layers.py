@@ -49,7 +49,7 @@ LAYERS = (
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying", "modelscope",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
-        "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls",
+        "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls", "gateway.tunnel",
         "running.execution",
     }),
     ("work", {

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.gateway import access_log, tls
+from launcher.gateway import access_log, tls, tunnel
 from launcher.gateway.accepting import Listener
 from launcher.gateway.front import Front
 from launcher.gateway.limits import Limits
@@ -40,7 +40,7 @@ class Gateway:
 
     `wake(name)` is called in the loop, once for each need, when a request comes for a model that does not run; it must not
     block. `gpus` is called in a thread, at most once in some seconds. `log` is the file of the access log.
-    `trust` makes what providers' certificates are checked with, once, in a thread.
+    `trust` makes what providers' certificates are checked with, once, in a thread; `proxies` tells which are set for them.
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class Gateway:
         limits: Limits | None = None,
         log: Path | None = None,
         trust: Callable[[], ssl.SSLContext] = tls.trust,
+        proxies: Callable[[], Mapping[str, str]] = tunnel.settings,
     ) -> None:
+        self._proxies = proxies
         self._trust = trust
         self._trusted: ssl.SSLContext | None = None
         self._limits = limits or Limits()
@@ -159,6 +161,10 @@ class Gateway:
             if remote.tls and self._trusted is None:
                 self._trusted = await asyncio.to_thread(self._trust)
             context = self._trusted if remote.tls else None
+            if context and (through := tunnel.proxy(remote.host, remote.port, self._proxies())):
+                link = new()
+                await tunnel.connect(link, through, remote.host, remote.port, context)
+                return link
             name = remote.host if context else None
             loop = asyncio.get_running_loop()
             _, link = await loop.create_connection(new, remote.host, remote.port, ssl=context, server_hostname=name)

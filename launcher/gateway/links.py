@@ -321,6 +321,10 @@ class FarPool(Pool):
         except OSError as error:
             self.fault = getattr(error, "verify_message", "") or error.strerror or str(error)
             raise
+        except ValueError as error:
+            # A name that is none, such as one of an empty part (UnicodeError).
+            self.fault = str(error)
+            raise ConnectionRefusedError(None, self.fault) from None
 
     def _link(self) -> Link:
         return FarLink(self)

@@ -15,12 +15,12 @@ def context(certificate: Path, key: Path) -> ssl.SSLContext:
     return made
 
 
-def trust() -> ssl.SSLContext:
+def trust(found: ssl.DefaultVerifyPaths | None = None) -> ssl.SSLContext:
     """What providers' certificates are checked with: this system's authorities, else those that httpx carries.
 
-    SSL_CERT_FILE and SSL_CERT_DIR name others, as for every program with OpenSSL.
+    SSL_CERT_FILE and SSL_CERT_DIR name others, as for every program with OpenSSL. `found` is where this system has them.
     """
-    found = ssl.get_default_verify_paths()
+    found = found or ssl.get_default_verify_paths()
     if found.cafile or (found.capath and any(Path(found.capath).iterdir())):
         made = ssl.create_default_context()
     else:

@@ -114,6 +114,13 @@ def test_where_no_provider_can_be_asked_all_is_as_without_one(
     assert (action.status if isinstance(action, Refusal) else action) == expected
 
 
+def test_providers_are_trusted_by_this_systems_authorities_or_by_those_that_we_carry(tmp_path: Path) -> None:
+    nowhere = ssl.get_default_verify_paths()._replace(cafile="", capath=str(tmp_path))
+    for made in (tls.trust(), tls.trust(nowhere)):
+        assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert len(tls.trust(nowhere).get_ca_certs()) > 50, "an empty folder is no system's"
+
+
 # -- a provider's model under its own name --
 
 # By provider: the path of its address, ours, the target there, the key's header, what is told beside.
@@ -265,6 +272,19 @@ def test_a_connection_is_kept_and_made_anew_where_the_provider_closed_it(
             assert len(it.cloud.connections) == 1
             it.cloud.close_idle()
             assert (await it.here.ask(model="sky")).status == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["a..b", "nowhere.invalid", "x" * 64])
+def test_a_name_that_leads_nowhere_is_told(host: str) -> None:
+    async def main() -> None:
+        async with place() as here:
+            far = remote(LLMConfig("sky", "openai/m", base_url=f"https://{host}/v1", api_key="k", provider="openai"))
+            here.publish(Route("sky", "remote", (far,)))
+            answer = await here.ask(model="sky")
+            assert (answer.status, answer.json["error"]["code"]) == (502, "provider_gone")
+            assert answer.json["error"]["message"].startswith(f"sky ({host}) does not answer: ")
 
     run(main())
 
