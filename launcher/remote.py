@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from launcher.errors import LauncherError
 from launcher.gateway.table import Remote
@@ -15,15 +14,6 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
 # A header's value as every server takes it (RFC 9110, 5.5).
 _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 _PORTS = {"http": 80, "https": 443}
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a provider's model takes and gives, in tokens, 0 where nobody says; and whether it calls tools."""
-
-    context: int = 0
-    output: int = 0
-    tools: bool = False
 
 
 def remote(llm: LLMConfig) -> Remote:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from launcher import litellm_list, ports, store, telling
+from launcher.endpoint import Window
 from launcher.errors import LauncherError
 from launcher.gateway.table import Remote, Route
 from launcher.home import Home
 from launcher.llm import LLMConfig
 from launcher.providers import PROVIDERS
-from launcher.remote import Window, is_here, remote
+from launcher.remote import is_here, remote
 from launcher.world import World
 
 

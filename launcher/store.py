@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from launcher import atomic, carrying, ports
-from launcher.endpoint import base_url
+from launcher.endpoint import Window, base_url
 from launcher.errors import LauncherError
 from launcher.exposure import Exposure, Opening
 from launcher.home import Home
 from launcher.prepared import Prepared
-from launcher.remote import Window
 from launcher.runners.base import Handle
 from launcher.server import Server, ServerSpec, Swapped, Wanted
 from launcher.swap import SEATS

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher import keys, lock, ports, remotes, store
+from launcher.endpoint import Window
 from launcher.errors import LauncherError
-from launcher.remote import Window
 from launcher.world import World
 
 if TYPE_CHECKING:

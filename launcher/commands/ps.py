@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher import ports, store
+from launcher.endpoint import Window
 from launcher.errors import LauncherError
 from launcher.exposure import Opening
-from launcher.remote import Window
 from launcher.server import Server, State, state_now
 from launcher.world import World
 
