@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from launcher import configurations, keys, store
-from launcher.commands import alias, down, llm_rm, llm_serve, ps, up
+from launcher.commands import alias, down, llm, llm_rm, llm_serve, ps, up
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.llm_settings import Settings
@@ -253,6 +253,7 @@ def test_a_provider_is_served_under_its_own_name_without_any_local_model(town: T
     shown = ps.run(town.world)
     assert "any OpenAI-compatible address, 127.0.0.1" in text(shown)
     assert json.loads(json.dumps(shown.json()))[0]["state"] == "remote"
+    assert [row.state for row in llm.run(town.world, {}).rows] == ["served"]
     held = "".join(path.read_text() for path in town.world.home.state.rglob("*.json"))
     assert KEY not in held + text(result) + text(shown) + json.dumps(shown.json())
     llm_serve.run(town.world, "sky", remove=True)
