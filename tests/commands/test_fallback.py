@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ import httpx
 import pytest
 
 from launcher import configurations, keys, store
-from launcher.commands import alias, down, llm, llm_rm, llm_serve, ps, up
+from launcher.commands import alias, down, llm, llm_rm, llm_serve, ps, swap, up
+from launcher.commands.swap import SwapRequest
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.llm_settings import Settings
@@ -22,7 +24,7 @@ from launcher.world import World
 from tests.model_server import WORDS, ModelServer, serving
 from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER
-from tests.world import StubEngine, ended, little_world, with_engine
+from tests.world import StubEngine, ended, little_world, roomy, with_engine
 
 KEY = "sk-provider-0123456789"
 
@@ -161,6 +163,39 @@ def test_a_model_that_rests_is_called_and_nothing_leaves_the_machine(town: Town,
     awaited(lambda: ps.run(town.world).rows[0].state == "idle")
     assert town.who() == "itself"
     assert not provider.asked
+
+
+def test_a_swap_holds_requests_and_keeps_the_fallback(tmp_path: Path, provider: ModelServer) -> None:
+    made = roomy(tmp_path, engine=StubEngine({"other": ("--slow-start", "0.5")}))
+    fields = {"model": "openai/m", "base_url": f"{provider.address}/v1"}
+    configurations.save(made.home, "sky", Settings("compatible", fields), {"api_key": KEY})
+    town = Town(made, own_port())
+    seen: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            seen.append(town.who())
+
+    try:
+        up.run(made, town.request(fallback="sky"))
+        asking = threading.Thread(target=ask)
+        asking.start()
+        result = swap.run(made, SwapRequest("other"))
+        over.set()
+        asking.join()
+        assert (result.kind, result.exit_code) == ("in turn", 0)
+        assert set(seen) == {"itself"}
+        assert [want.fallback for want in store.wanted(made.home) if want.name == "other"] == ["sky"]
+        assert not provider.asked
+        pid = next(row.pid for row in ps.run(made).rows if row.server.name == "other")
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        assert town.who() == "sky", "under the name that agents know"
+    finally:
+        over.set()
+        down.run(made, None)
+        ended(made)
 
 
 def test_what_down_stopped_stays_stopped_and_keeps_no_fallback(town: Town, provider: ModelServer) -> None:
