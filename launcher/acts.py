@@ -87,7 +87,7 @@ class Acts:
         server, spare = announced(what)
         kept = replace(server, restarts=again.restarts, shrunk=again.shrunk, notes=again.notes)
         kept = replace(kept, tools=what.plan.engine in what.plan.profile.tool_parser)
-        kept = replace(kept, proven=again.proven, swapped=again.swapped)
+        kept = replace(kept, proven=again.proven, swapped=again.swapped, rested=again.state in {"idle", "held"})
         self._books.record(kept)
         try:
             started = begin(what, kept, spare)
@@ -236,7 +236,7 @@ class Acts:
         if server.state in {"starting", "ready"} and not (alive and watched.fault):
             detail, hint, found = why_it_died(server, self._world.engines[server.engine], self._circumstances(server, watched))
             retry = found.retry
-        if not self._ended(server, grace=GRACE_OF_REMAINS):
+        if not self._ended(server, grace=GRACE_OF_REMAINS, why=detail):
             return
         if watched.robbed and server.restarts < self._policy.attempts:
             self._books.say(f"{server.key}: {watched.robbed}; it is started on another one")
@@ -332,7 +332,7 @@ class Acts:
                 self._books.record(replace(server, again=again, detail=fault.message, hint=fault.hint))
             return
         turned = want.turn if want.turn.startswith("wake") else server.turned
-        woken = replace(server, state="starting", phase="waking", detail="", hint="", turned=turned)
+        woken = replace(server, state="starting", phase="waking", detail="", hint="", turned=turned, rested=True)
         self._books.record(woken)
         watched = self._books.watch(woken)
         try:
@@ -363,10 +363,10 @@ class Acts:
             # It waits for the next of several servers, not for another day.
             spares.end(self._world.home)
 
-    def _ended(self, server: Server, *, grace: float = GRACE) -> bool:
-        """Whether nothing of it runs any more; what survives is on record, and is tried again later."""
+    def _ended(self, server: Server, *, grace: float = GRACE, why: str = "") -> bool:
+        """Whether nothing of it runs any more; what survives is on record, and is tried again later. `why` it has failed."""
         if server.handle:
-            self._books.record(replace(server, state="ending", detail="", hint=""))
+            self._books.record(replace(server, state="ending", detail=why, hint=""))
         try:
             taken = end(self._world, server, grace=grace)
         except LauncherError as fault:

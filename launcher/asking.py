@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 
 from launcher import retries
 from launcher.llm import SECRETS, LLMConfig
+from launcher.providers import OPENHANDS_PROXY
 from launcher.retries import Fault, Policy
 
-# OpenHands' own provider is a LiteLLM proxy (openhands-sdk, llm.py).
-_OPENHANDS_PROXY = "https://llm-proxy.app.all-hands.dev"
 _PLAIN = (
     "api_version",
     "custom_llm_provider",
@@ -57,7 +56,7 @@ def arguments(llm: LLMConfig) -> dict[str, Any]:
     told = {key: value for key in _PLAIN if (value := getattr(llm, key)) is not None}
     model, base_url = llm.model, llm.base_url
     if model.startswith("openhands/"):
-        model, base_url = f"litellm_proxy/{model.removeprefix('openhands/')}", base_url or _OPENHANDS_PROXY
+        model, base_url = f"litellm_proxy/{model.removeprefix('openhands/')}", base_url or OPENHANDS_PROXY
     # LiteLLM 1.106 looks at tools with the `mcp` package, which it does not install, unless it is told not to.
     told |= {"model": model, "max_retries": 0, "num_retries": 0, "_skip_mcp_handler": True}
     if base_url:
@@ -68,7 +67,7 @@ def arguments(llm: LLMConfig) -> dict[str, Any]:
         told["reasoning_effort"] = llm.reasoning_effort
     if llm.litellm_extra_body:
         told["extra_body"] = dict(llm.litellm_extra_body)
-    if headers := _openrouter(llm):
+    if headers := _headers(llm):
         told["extra_headers"] = headers
     return told
 
@@ -199,6 +198,8 @@ def _without_secrets(llm: LLMConfig, text: str) -> str:
     return text
 
 
-def _openrouter(llm: LLMConfig) -> dict[str, str]:
-    told = {"HTTP-Referer": llm.openrouter_site_url, "X-Title": llm.openrouter_app_name}
+def _headers(llm: LLMConfig) -> dict[str, str]:
+    # A fallback's answer would tell nothing of the local model.
+    own = "none" if llm.local else None
+    told = {"HTTP-Referer": llm.openrouter_site_url, "X-Title": llm.openrouter_app_name, "X-Launcher-Fallback": own}
     return {name: value for name, value in told.items() if value}

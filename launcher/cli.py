@@ -98,6 +98,7 @@ def _up(typed: argparse.Namespace) -> int:
         keep=typed.keep,
         proof=typed.proof,
         exposure=_exposure(typed),
+        fallback=typed.fallback,
     )
     if typed.dry_run:
         with _world(offline=typed.offline, pack=typed.pack) as world:
@@ -531,6 +532,16 @@ def _llm_edit(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _llm_serve(typed: argparse.Namespace) -> int:
+    from launcher import host
+    from launcher.commands import llm_serve
+
+    host.refuse_platform()
+    with _world() as world:
+        result = llm_serve.run(world, typed.name, remove=typed.remove)
+    return _show(result, as_json=typed.json)
+
+
 def _llm_rm(typed: argparse.Namespace) -> int:
     from launcher.commands import llm_rm
     from launcher.wiring.registry import TARGETS
@@ -667,6 +678,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "llm use": _llm_use,
         "llm test": _llm_test,
         "llm rm": _llm_rm,
+        "llm serve": _llm_serve,
         "llm env": _llm_env,
         "wire": _wire,
         "wires": _wires,

@@ -62,7 +62,8 @@ def question(base_url: str, api_key: str, model: str) -> str:
         "data": body,
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
-    return "\n".join([*lines, f"header = {json.dumps(f'Authorization: Bearer {api_key}')}"]) + "\n"
+    headers = ("X-Launcher-Fallback: none", f"Authorization: Bearer {api_key}")
+    return "\n".join([*lines, *(f"header = {json.dumps(each)}" for each in headers)]) + "\n"
 
 
 def answer(text: str, container: str) -> str:

@@ -13,6 +13,15 @@ class Endpoint:
     context: int
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a provider's model takes and gives, in tokens, 0 where nobody says; and whether it calls tools."""
+
+    context: int = 0
+    output: int = 0
+    tools: bool = False
+
+
 def place_of(base_url: str) -> tuple[str, int]:
     """The host and the port of such an address, ("", 0) of none."""
     host, _, port = base_url.removeprefix("http://").removesuffix("/v1").rpartition(":")

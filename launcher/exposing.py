@@ -1,15 +1,17 @@
 """Letting others reach the gateway: a person's words checked against this machine, kept, and followed until they hold."""
 
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from launcher import interfaces, store
+from launcher import interfaces, ports, store
 from launcher.errors import LauncherError
-from launcher.exposure import NO_BRIDGE, Change, Exposure, Opening, openings
+from launcher.exposure import NO_BRIDGE, Change, Exposure, Interfaces, Opening, openings
 from launcher.gateway import tls
 from launcher.home import Home
+from launcher.llm_env import TO_THIS_MACHINE
 
 # The gateway looks four times a second, and asks Docker where it must.
 _PATIENCE = 8.0
@@ -52,6 +54,21 @@ def kept(home: Home, change: Change) -> Iterator[None]:
         if wished != before:
             store.expose(home, before)
         raise
+
+
+def for_containers(home: Home, found: Interfaces, *, dry: bool = False) -> tuple[str, ...]:
+    """Let this machine's containers reach the gateway from now on; what a person has to know of it, and to type for them."""
+    line = f"Start the container with {shlex.join(TO_THIS_MACHINE)}"
+    exposure = store.exposure(home)
+    if not found.bridge:
+        away = f"{NO_BRIDGE}: Docker Desktop needs none, else `launcher up --docker` lets containers in once Docker has run"
+        return line, away
+    if dry:
+        return (line,)
+    if not exposure.docker:
+        store.expose(home, replace(exposure, docker=True))
+    opening = Opening(found.bridge, "containers").text(store.port(home) or ports.FIRST)
+    return line, f"{opening}; `launcher up --no-docker` takes that back"
 
 
 def foreseen(exposure: Exposure) -> tuple[Opening, ...]:

@@ -4,13 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
-from launcher import keys, nvml, routing, store, swap
+from launcher import keys, nvml, remotes, routing, store, swap
 from launcher.errors import LauncherError
 from launcher.gateway.gateway import Gateway
 from launcher.gateway.metrics import Reading
-from launcher.gateway.table import Key, Table
+from launcher.gateway.table import Key, Route, Table
 from launcher.gpu import Gpu, Load
 from launcher.lifecycle import Policy, Use
 from launcher.listeners import Listeners
@@ -29,6 +30,8 @@ class Host:
         self._gateway = Gateway(wake=self.supervisor.wake, gpus=self._gpus, log=world.home.access_log)
         self._listeners = Listeners(world.home, self._gateway, say)
         self._keys_seen = 0
+        self._say = say
+        self._faults: tuple[str, ...] = ()
 
     @property
     def world(self) -> World:
@@ -57,9 +60,9 @@ class Host:
         await self._gateway.close(grace=0.5)
 
     def _look_at_keys(self) -> None:
-        """A key that was added opens, and one that was removed shuts, at once; and so do other names of models."""
+        """A key that was added opens, and one that was removed shuts, at once; and so do names and providers' models."""
         home = self.world.home
-        now = sum(map(store.changed, (home.key.parent, home.named_keys, home.state)))
+        now = sum(map(store.changed, (home.key.parent, home.named_keys, home.state, home.llm)))
         if now != self._keys_seen:
             self._keys_seen = now
             self._publish()
@@ -76,7 +79,22 @@ class Host:
         aliases = swap.aliases({want.name: want for want in wanted}, servers, store.aliases(self.world.home))
         routes, listeners = routing.routes(wanted, servers, engine_keys), self._listeners
         origins = listeners.exposure.origins
-        self._gateway.publish(Table.of(routes, keys=taken, aliases=aliases, hosts=listeners.hosts, origins=origins))
+        far, fallbacks = self._far(wanted, {route.name for route in routes})
+        self._gateway.publish(
+            Table.of((*routes, *far), keys=taken, fallbacks=fallbacks, aliases=aliases, hosts=listeners.hosts, origins=origins)
+        )
+
+    def _far(self, wanted: Sequence[Wanted], here: AbstractSet[str]) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
+        """Providers' models: those that are served, and those that stand in. What is wrong with one is said once."""
+        served, damaged = remotes.served(self.world.home)
+        fallbacks = {want.fallback for want in wanted if want.fallback}
+        routes, faults = remotes.routes(self.world, sorted({*served, *fallbacks}), served)
+        for fault in (*damaged, *faults):
+            if fault not in self._faults:
+                self._say(fault)
+        self._faults = (*damaged, *faults)
+        far = tuple(route for route in routes if route.name in served and route.name not in here)
+        return far, tuple(route for route in routes if route.name in fallbacks)
 
     def use(self, server: Server, key: str) -> Use:
         """What was asked of a server through the gateway."""

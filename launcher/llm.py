@@ -135,7 +135,10 @@ def too_small(llm: LLMConfig) -> str | None:
     """Why OpenHands' newer releases would not load a window, or None; one that is not told is the agent's own affair."""
     if llm.max_input_tokens is None or llm.max_input_tokens >= SMALLEST_WINDOW:
         return None
-    return f"OpenHands would not load it: {llm.name} has {llm.max_input_tokens:,} input tokens of {SMALLEST_WINDOW:,}"
+    return (
+        f"OpenHands would not load it: {llm.name} has {llm.max_input_tokens:,} input tokens of {SMALLEST_WINDOW:,}; "
+        "with ALLOW_SHORT_CONTEXT_WINDOWS=true in its environment it takes what `launcher llm env` prints"
+    )
 
 
 def from_a_container(llm: LLMConfig) -> LLMConfig:

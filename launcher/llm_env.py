@@ -16,6 +16,10 @@ _TRUE = ("true", "1", "yes", "on")
 _UNREADABLE = ("litellm_extra_body",)
 
 
+# The words of `docker run` that let a container find this machine (docs.docker.com, docker container run: --add-host).
+TO_THIS_MACHINE = ("--add-host", f"{DOCKER_HOST}:host-gateway")
+
+
 @dataclass(frozen=True, slots=True)
 class FromEnv:
     """What variables say: fields and secrets, and the names of those that were ignored, with the reason."""
@@ -80,7 +84,7 @@ def env_file(variables: Mapping[str, str]) -> str:
 
 def docker_words(path: str) -> tuple[str, ...]:
     """The words of `docker run` that give a container these variables and the way to this machine."""
-    return ("--add-host", f"{DOCKER_HOST}:host-gateway", "--env-file", path)
+    return (*TO_THIS_MACHINE, "--env-file", path)
 
 
 def _ignored(key: str, text: str) -> str:

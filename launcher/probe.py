@@ -145,7 +145,9 @@ def _post(
 def _send(
     connection: http.client.HTTPConnection, api_key: str, path: str, body: dict[str, Any] | None
 ) -> http.client.HTTPResponse:
-    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+    # A fallback's answer would prove nothing of the model that is asked, and leave this machine.
+    own = {"X-Launcher-Fallback": "none"}
+    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json", **own}
     connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
     return connection.getresponse()
 

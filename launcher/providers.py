@@ -4,6 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+# The paths of ours that providers have.
+_CHAT = "/v1/chat/completions"
+_MESSAGES = ("/v1/messages", "/v1/messages/count_tokens")
+_ALL = (_CHAT, "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank", *_MESSAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """How a provider takes what our own clients send, with another model's name in it and nothing else changed.
+
+    `address` is the provider's own, "" where the base URL alone says it; `target` what is asked for of it, with {base} for the
+    address' path, {way} for ours without /v1, {model} and {version}. `paths` are ours that the provider has, `key` the header
+    of its key, `key_of` another one by our path.
+    """
+
+    address: str = ""
+    target: str = "{base}{way}"
+    paths: tuple[str, ...] = (_CHAT,)
+    key: str = "Authorization: Bearer {key}"
+    key_of: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
@@ -12,6 +33,7 @@ class Provider:
     `prefix` stands before the model's name. `needs` are fields that must be said, `usual` the variables from which each field
     is taken where it was not; `environment` must be in the agent's own environment, since no field can hold it. `address` says
     what the base URL is, "" where the provider has its own; `guide` is the page that this entry is after, read on CHECKED.
+    `api` is None where requests need more than a key: they are signed.
     """
 
     title: str
@@ -24,9 +46,12 @@ class Provider:
     address: str = ""
     paid: bool = True
     model: str = "the model's name"
+    api: Api | None = None
 
 
 CHECKED = "2026-11-22"
+# Where OpenHands' own provider answers (openhands-sdk, llm.py).
+OPENHANDS_PROXY = "https://llm-proxy.app.all-hands.dev"
 _GUIDES = "https://docs.openhands.dev/openhands/usage/llms"
 _LITELLM = "https://docs.litellm.ai/docs/providers"
 
@@ -44,12 +69,20 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             },
             address="the endpoint, as https://NAME.openai.azure.com",
             model="the deployment's name",
+            # learn.microsoft.com/azure/ai-services/openai/reference
+            api=Api(
+                target="{base}/openai/deployments/{model}{way}?api-version={version}",
+                paths=(_CHAT, "/v1/completions", "/v1/embeddings"),
+                key="api-key: {key}",
+            ),
         ),
         "gemini": Provider(
             title="Google AI Studio",
             prefix="gemini",
             guide=f"{_GUIDES}/google-llms",
             usual={"api_key": ("GEMINI_API_KEY", "GOOGLE_API_KEY")},
+            # ai.google.dev/gemini-api/docs/openai
+            api=Api("https://generativelanguage.googleapis.com/v1beta", "{base}/openai{way}", (_CHAT, "/v1/embeddings")),
         ),
         "vertex": Provider(
             title="Google Vertex AI",
@@ -58,9 +91,21 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             key=False,
             environment=("GOOGLE_APPLICATION_CREDENTIALS", "VERTEXAI_PROJECT", "VERTEXAI_LOCATION"),
         ),
-        "groq": Provider(title="Groq", prefix="groq", guide=f"{_GUIDES}/groq", usual={"api_key": ("GROQ_API_KEY",)}),
+        "groq": Provider(
+            title="Groq",
+            prefix="groq",
+            guide=f"{_GUIDES}/groq",
+            usual={"api_key": ("GROQ_API_KEY",)},
+            # console.groq.com/docs/api-reference
+            api=Api("https://api.groq.com/openai/v1", paths=(_CHAT, "/v1/responses")),
+        ),
         "openai": Provider(
-            title="OpenAI", prefix="openai", guide=f"{_GUIDES}/openai-llms", usual={"api_key": ("OPENAI_API_KEY",)}
+            title="OpenAI",
+            prefix="openai",
+            guide=f"{_GUIDES}/openai-llms",
+            usual={"api_key": ("OPENAI_API_KEY",)},
+            # platform.openai.com/docs/api-reference
+            api=Api("https://api.openai.com/v1", paths=(_CHAT, "/v1/completions", "/v1/responses", "/v1/embeddings")),
         ),
         "openrouter": Provider(
             title="OpenRouter",
@@ -72,18 +117,45 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 "openrouter_app_name": ("OR_APP_NAME",),
             },
             model="VENDOR/MODEL",
+            # openrouter.ai/docs/api-reference
+            api=Api("https://openrouter.ai/api/v1", paths=(_CHAT, "/v1/completions", "/v1/responses", "/v1/embeddings")),
         ),
         "anthropic": Provider(
-            title="Anthropic", prefix="anthropic", guide=f"{_LITELLM}/anthropic", usual={"api_key": ("ANTHROPIC_API_KEY",)}
+            title="Anthropic",
+            prefix="anthropic",
+            guide=f"{_LITELLM}/anthropic",
+            usual={"api_key": ("ANTHROPIC_API_KEY",)},
+            # platform.claude.com/docs/en/api/openai-sdk for chat/completions, docs.anthropic.com/en/api/messages for the rest
+            api=Api(
+                "https://api.anthropic.com",
+                "{base}/v1{way}",
+                (_CHAT, *_MESSAGES),
+                key_of=dict.fromkeys(_MESSAGES, "x-api-key: {key}"),
+            ),
         ),
         "deepseek": Provider(
-            title="DeepSeek", prefix="deepseek", guide=f"{_LITELLM}/deepseek", usual={"api_key": ("DEEPSEEK_API_KEY",)}
+            title="DeepSeek",
+            prefix="deepseek",
+            guide=f"{_LITELLM}/deepseek",
+            usual={"api_key": ("DEEPSEEK_API_KEY",)},
+            # api-docs.deepseek.com
+            api=Api("https://api.deepseek.com"),
         ),
         "mistral": Provider(
-            title="Mistral", prefix="mistral", guide=f"{_LITELLM}/mistral", usual={"api_key": ("MISTRAL_API_KEY",)}
+            title="Mistral",
+            prefix="mistral",
+            guide=f"{_LITELLM}/mistral",
+            usual={"api_key": ("MISTRAL_API_KEY",)},
+            # docs.mistral.ai/api
+            api=Api("https://api.mistral.ai/v1", paths=(_CHAT, "/v1/embeddings")),
         ),
         "moonshot": Provider(
-            title="Moonshot", prefix="moonshot", guide=f"{_GUIDES}/moonshot", usual={"api_key": ("MOONSHOT_API_KEY",)}
+            title="Moonshot",
+            prefix="moonshot",
+            guide=f"{_GUIDES}/moonshot",
+            usual={"api_key": ("MOONSHOT_API_KEY",)},
+            # platform.moonshot.ai/docs/api/chat
+            api=Api("https://api.moonshot.ai/v1"),
         ),
         "bedrock": Provider(
             title="AWS Bedrock",
@@ -107,12 +179,16 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             address="the proxy's address, without /v1",
             paid=False,
             model="the name that the proxy serves",
+            # docs.litellm.ai/docs/proxy/user_keys
+            api=Api(target="{base}/v1{way}", paths=_ALL),
         ),
         "openhands": Provider(
             title="OpenHands",
             prefix="openhands",
             guide=f"{_GUIDES}/openhands-llms",
             usual={"api_key": ("OPENHANDS_API_KEY",)},
+            # A LiteLLM proxy.
+            api=Api(OPENHANDS_PROXY, "{base}/v1{way}", _ALL),
         ),
         "compatible": Provider(
             title="any OpenAI-compatible address",
@@ -124,6 +200,8 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             address="the address up to and with /v1",
             paid=False,
             model="the name that GET /v1/models lists",
+            # docs.vllm.ai, OpenAI-compatible server: whoever has less says so itself
+            api=Api(paths=_ALL),
         ),
     }
 )

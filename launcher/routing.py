@@ -35,7 +35,11 @@ def routes(wanted: Iterable[Wanted], servers: Sequence[Server], keys: Mapping[st
 def _route(name: str, want: Wanted | None, server: Server | None, key: str) -> Route:
     if want is None or server is None:
         context = server.context if server else (want.planned.context or 0) if want else 0
-        return Route(name, "starting" if want else "off", context=context, engine=server.engine if server else "")
+        fallback = want.fallback if want else ""
+        engine = server.engine if server else ""
+        return Route(
+            name, "starting" if want else "off", context=context, engine=engine, fallback=fallback, down=want is not None
+        )
     # A server that runs for an earlier wish is about to be ended.
     state = _STATES[server.state] if server.ask == want.ask else "starting"
     return Route(
@@ -47,7 +51,25 @@ def _route(name: str, want: Wanted | None, server: Server | None, key: str) -> R
         detail=server.detail,
         restarts=server.restarts,
         native_tool_calling=server.tools,
+        fallback=want.fallback,
+        down=is_down(want, server),
     )
+
+
+def is_down(want: Wanted, server: Server) -> bool:
+    """Whether its fallback is to answer: it comes for the first time or anew, after a failure, or was given up.
+
+    What rests is not down: it made room in a swap, sleeps, or was unloaded, as a person wished, and comes as a request or that
+    person calls it. What `down` stopped has no wish, and so no fallback.
+    """
+    if server.ask != want.ask:
+        return True
+    if server.state == "starting":
+        return not server.rested or server.restarts > 0
+    if server.state == "ending":
+        # Without a reason it is what somebody wished: a sleep, a swap, an unloading.
+        return bool(server.detail)
+    return server.state in {"waiting", "failed", "stopped"}
 
 
 def backend(server: Server, key: str) -> Backend:

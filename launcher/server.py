@@ -49,7 +49,8 @@ class Wanted:
     restart on another day is the same start. `spare`: a warm spare is kept for the next one.
     After `idle_stop` seconds without a request it is unloaded until the next one; with `keep` it never makes room for another.
     It is to take the place of what serves by `back`, which comes back if it fails before it is proven. `turn` is what a person
-    told it last: `sleep LEVEL ID` or `wake ID`, each done once.
+    told it last: `sleep LEVEL ID` or `wake ID`, each done once. While it is down, requests go to the provider's model that the
+    configuration `fallback` names.
     """
 
     spec: ServerSpec
@@ -62,6 +63,7 @@ class Wanted:
     keep: bool = False
     back: "Wanted | None" = None
     turn: str = ""
+    fallback: str = ""
 
     @property
     def name(self) -> str:
@@ -92,7 +94,8 @@ class Server:
     proven: pid and start time; `shared` the inodes of their shared memory. `answer` and `seconds` are its proof, `shrunk` the
     context that it was given in place of the planned one, `notes` what is to be told. `seat` tells it from another server of
     the same model. Once it was `proven` for its wish, it is no new one that may yet fail to take another's place.
-    `turned` is the last turn that it took, `slept` the level at which it sleeps.
+    `turned` is the last turn that it took, `slept` the level at which it sleeps. `rested`: its start ended a rest, in which
+    it was unloaded, asleep or held.
     """
 
     spec: ServerSpec
@@ -130,6 +133,7 @@ class Server:
     swapped: Swapped | None = None
     turned: str = ""
     slept: int = 0
+    rested: bool = False
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import atomic, carrying, ports
-from launcher.endpoint import base_url
+from launcher.endpoint import Window, base_url
 from launcher.errors import LauncherError
 from launcher.exposure import Exposure, Opening
 from launcher.home import Home
@@ -231,6 +231,22 @@ def keep_aliases(home: Home, names: Mapping[str, str]) -> None:
     _write(home.state / "aliases.json", {"aliases": dict(names)})
 
 
+def remotes(home: Home) -> Mapping[str, Window]:
+    """Providers' models that are served under their own names, with what each takes."""
+    path = home.state / "remotes.json"
+    if not path.exists():
+        return {}
+    try:
+        return {name: Window(**plain) for name, plain in _read(path)["remotes"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__} {error}") from None
+
+
+def keep_remotes(home: Home, served: Mapping[str, Window]) -> None:
+    """Serve these from now on."""
+    _write(home.state / "remotes.json", {"remotes": {name: asdict(window) for name, window in served.items()}})
+
+
 def _plain_wish(wanted: Wanted) -> dict[str, Any]:
     plain = asdict(wanted)
     for each in filter(None, (plain, plain["back"])):
@@ -286,6 +302,7 @@ def _server(path: Path) -> Server:
             swapped=Swapped(**plain["swapped"]) if plain["swapped"] else None,
             turned=plain["turned"],
             slept=plain["slept"],
+            rested=plain.get("rested", False),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
@@ -311,6 +328,7 @@ def _wish(plain: dict[str, Any]) -> Wanted:
         keep=plain["keep"],
         back=_wish(plain["back"]) if plain["back"] else None,
         turn=plain["turn"],
+        fallback=plain.get("fallback", ""),
     )
 
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from launcher import lifecycle, lock, ports, probe, processes, store, swap
+from launcher import lifecycle, lock, ports, probe, processes, remotes, store, swap
 from launcher.acts import Acts, unstarted
 from launcher.books import Books, Gate, NoGate, Watched
 from launcher.endpoint import place_of
@@ -77,7 +77,7 @@ class Supervisor:
             ):
                 looked, wishes = time.monotonic(), now
                 self.tick()
-                if not stay and self._at_rest() and not store.wishes(self.world.home)[0] and not self._is_about_to_wish():
+                if not stay and self._at_rest() and not self._is_needed():
                     spares.end(self.world.home)
                     return
             self._awake.wait(_SOON)
@@ -270,6 +270,11 @@ class Supervisor:
         """Whether an `up` plans or prepares: it started this supervisor early, and may have made a spare for its server."""
         holder = lock.holder(self.world.home.lock)
         return holder is not None and (holder.pid == 0 or holder.command.startswith("launcher up"))
+
+    def _is_needed(self) -> bool:
+        """Whether anything is wanted, a provider's model among it, or is about to be."""
+        home = self.world.home
+        return bool(store.wishes(home)[0] or remotes.served(home)[0] or self._is_about_to_wish())
 
     def _at_rest(self) -> bool:
         return not self._acts and not any(server.handle for server in self._books.servers.values())

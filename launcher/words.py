@@ -166,6 +166,15 @@ def _add_up(up: argparse.ArgumentParser) -> None:
         help="unload it when nobody asked for so long (30m, 2h); a request loads it",
     )
     up.add_argument("--keep", action="store_true", help="never unload it to make room for another model")
+    fallback = up.add_mutually_exclusive_group()
+    fallback.add_argument(
+        "--fallback",
+        metavar="NAME",
+        help="while it is down, a provider's model answers, one that `launcher llm` lists: requests then leave this machine",
+    )
+    fallback.add_argument(
+        "--no-fallback", dest="fallback", action="store_const", const="", help="take back the fallback that was kept"
+    )
     up.add_argument("--foreground", action="store_true", help="stay until ^C, which stops the model")
     up.add_argument("--dry-run", action="store_true", help="show the plan, the command and the edits; touch nothing")
     _add_offline(up)
@@ -399,6 +408,8 @@ def _add_llm_verbs(llm: argparse.ArgumentParser) -> None:
     use.add_argument("--no-proof", dest="proof", action="store_false", help="do not ask a local model to call a tool first")
     use.add_argument("--dry-run", action="store_true", help="show the edits; touch nothing")
     named("test", "ask it, as OpenHands does: answer, stream, tool call, vision, window")
+    serve = named("serve", "let the gateway answer for a provider's model too, under its own name")
+    serve.add_argument("--remove", action="store_true", help="it is not served any more")
     named("rm", "forget one and its key")
     env = named("env", "as variables: lines for a shell, a file, or words for docker run")
     env.add_argument(

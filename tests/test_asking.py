@@ -84,6 +84,13 @@ def test_each_provider_is_asked_in_its_own_form(server: ModelServer, key: str) -
     assert KEY not in str(asked.body) + str(asked.query)
 
 
+def test_a_local_model_is_tested_itself_and_never_by_its_fallback(server: ModelServer) -> None:
+    for provider, expected in (("local", "none"), ("compatible", None)):
+        llm = LLMConfig("x", "openai/m", base_url=f"{server.address}/v1", api_key=KEY, provider=provider)
+        asking.ask(llm, REQUEST, patience=Patience())
+        assert server.asked[-1].headers.get("x-launcher-fallback") == expected
+
+
 def test_every_provider_that_has_a_key_is_in_the_table() -> None:
     # Vertex and Bedrock sign with credentials of their clouds, for which their own libraries are needed.
     assert set(FORMS) == {key for key, each in PROVIDERS.items() if each.key}

@@ -23,7 +23,7 @@ LAYERS = (
         "wiring.toml_rows",
     }),
     ("decisions", {
-        "lifecycle", "swap", "carrying", "routing", "unit", "exposure",
+        "lifecycle", "swap", "carrying", "remote", "routing", "unit", "exposure",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
@@ -49,20 +49,20 @@ LAYERS = (
         "stock", "surroundings", "reach", "sizes", "background", "configurations", "litellm_list", "asking", "agent_server",
         "hub_cache", "hub_faults", "hub_fetch", "transfer", "promises", "fetching", "weights_record", "verifying", "modelscope",
         "gateway.access_log", "gateway.exchange", "gateway.front", "gateway.gateway", "gateway.links", "gateway.metrics",
-        "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls",
+        "gateway.accepting", "gateway.pages", "gateway.switchboard", "gateway.tls", "gateway.tunnel",
         "running.execution",
     }),
     ("work", {
         "world", "telling", "introducing",
         "preparing", "launching", "deciding", "measuring", "serving", "examining", "clearing", "stopwatch",
-        "beside", "books", "acts", "supervisor", "hosting", "listeners", "exposing", "following", "packing",
+        "beside", "books", "acts", "supervisor", "hosting", "remotes", "listeners", "exposing", "following", "packing",
     }),
     ("verbs", {f"commands.{verb}" for verb in (
         "chat", "clean", "doctor", "down", "engines", "engines_add", "engines_check", "engines_install", "engines_remove",
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
         "models_rm", "swap", "sleep", "alias", "enable", "wire", "wire_check", "wire_result", "run",
-        "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_show", "llm_test", "llm_use",
+        "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_serve", "llm_show", "llm_test", "llm_use",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
 )  # fmt: skip

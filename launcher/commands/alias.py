@@ -59,7 +59,10 @@ def run(world: World, alias: str | None, model: str | None, *, remove: bool = Fa
 
 def _model(world: World, alias: str, model: str) -> str:
     wanted = {want.name for want in store.wanted(world.home)}
-    known = wanted | {server.name for server in store.look(world.home)[0]}
+    served = set(store.remotes(world.home))
+    known = wanted | served | {server.name for server in store.look(world.home)[0]}
+    if alias in served:
+        raise LauncherError(f"{alias} is a provider's model that is served", hint=f"launcher llm serve {alias} --remove")
     if alias in wanted:
         hint = f"`launcher swap {model} --for {alias}` lets another model serve under its name"
         raise LauncherError(f"{alias} is a model that is served", hint=hint)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import telling
+from launcher import store, telling
 from launcher.errors import LauncherError
 from launcher.providers import PROVIDERS
 from launcher.telling import Told
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LLMRow:
-    """A configuration and the agents that have it now."""
+    """A configuration and the agents that have it now; `served` by the gateway, if it is a provider's."""
 
     told: Told
     agents: tuple[str, ...]
+    served: bool = False
 
     @property
     def state(self) -> str:
@@ -30,7 +31,9 @@ class LLMRow:
         if llm.local:
             return self.told.state or "stopped"
         needs_key = llm.provider not in PROVIDERS or PROVIDERS[llm.provider].key
-        return "no key" if needs_key and not llm.api_key else "configured"
+        if needs_key and not llm.api_key:
+            return "no key"
+        return "served" if self.served else "configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,12 @@ def run(world: World, targets: Mapping[str, Target]) -> LLMsResult:
     """Look at the records; nothing is asked and nothing is changed."""
     wired = apply.wired(targets, world.home)
     rows, faults = [], []
+    served = store.remotes(world.home)
     for name in telling.names(world):
         try:
             told = telling.told(world, name)
         except LauncherError as fault:
             faults.append(fault)
             continue
-        rows.append(LLMRow(told, tuple(each.target for each in wired if each.present and each.name == name)))
+        rows.append(LLMRow(told, tuple(each.target for each in wired if each.present and each.name == name), name in served))
     return LLMsResult(tuple(rows), tuple(faults))

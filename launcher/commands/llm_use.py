@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import agent_server, introducing, lock, telling
+from launcher import agent_server, exposing, interfaces, introducing, lock, telling
 from launcher.agent_server import Activated
 from launcher.commands.wire_result import WireResult
 from launcher.errors import LauncherError
@@ -39,7 +39,8 @@ def dry_run(world: World, request: UseRequest, targets: Mapping[str, Target]) ->
     """What `run` would write, without asking anybody."""
     told, chosen = _told(world, request), _chosen(request, targets)
     proposal = _propose(world, request, chosen, told.llm)
-    return WireResult(request.name, proposal.edits, proposal.skips, proposal.faults, (), None, "", dry=True)
+    notes = _notes(world, request, told, dry=True)
+    return WireResult(request.name, proposal.edits, proposal.skips, proposal.faults, (), None, "", dry=True, notes=notes)
 
 
 def run(world: World, request: UseRequest, targets: Mapping[str, Target]) -> WireResult:
@@ -54,6 +55,7 @@ def run(world: World, request: UseRequest, targets: Mapping[str, Target]) -> Wir
         llm = introducing.as_seen(world, told, proof)
         proposal = _propose(world, request, chosen, llm)
         outcome = apply.write(proposal.edits, world.home)
+        notes = _notes(world, request, told)
     taken = {edit.target for edit in outcome.edits}
     place = _place(world, request, chosen)
     activated, refused = _activated(world, request, llm)
@@ -67,6 +69,7 @@ def run(world: World, request: UseRequest, targets: Mapping[str, Target]) -> Wir
         why=why,
         activated=activated,
         dry=False,
+        notes=notes,
     )
 
 
@@ -78,6 +81,13 @@ def _activated(world: World, request: UseRequest, llm: LLMConfig) -> tuple[Activ
         return agent_server.activate(request.agent_server, llm, world.env), ()
     except LauncherError as fault:
         return None, (Fault("agent-server", request.agent, fault.message, fault.hint),)
+
+
+def _notes(world: World, request: UseRequest, told: Told, *, dry: bool = False) -> tuple[str, ...]:
+    """A provider is reached from a container as from anywhere."""
+    if not (request.docker and told.llm.local):
+        return ()
+    return exposing.for_containers(world.home, interfaces.read(docker=True), dry=dry)
 
 
 def _told(world: World, request: UseRequest) -> Told:

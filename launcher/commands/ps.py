@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher import background, ports, store
+from launcher.endpoint import Window
+from launcher.errors import LauncherError
 from launcher.exposure import Opening
 from launcher.server import Server, State, state_now
 from launcher.world import World
@@ -33,14 +35,18 @@ _RESTS = {
 }
 
 
+_LIVES = {"ready", "starting", "waiting", "idle", "held", "asleep"}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A server as it is now; `now` in seconds since the epoch."""
+    """A server as it is now; `now` in seconds since the epoch; `fallback` is the wish's."""
 
     server: Server
     state: State
     detail: str
     now: float
+    fallback: str = ""
 
     @property
     def pid(self) -> int | None:
@@ -69,10 +75,39 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Far:
+    """A provider's model that is served; `where` says who answers and what that means, `fault` why nobody does."""
+
+    name: str
+    provider: str
+    window: Window
+    where: str
+    fault: str = ""
+
+    def json(self, address: str) -> dict[str, object]:
+        """As a server's row, as far as there is anything to say."""
+        return {
+            "name": self.name,
+            "engine": None,
+            "provider": self.provider or None,
+            "state": "failed" if self.fault else "remote",
+            "pid": None,
+            "context": self.window.context or None,
+            "base_url": address,
+            "detail": self.fault or self.where,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class PsResult:
-    """All servers, running or not; `attended` says whether a `launcher serve` is at work, without which nobody answers."""
+    """All servers, running or not, and providers' models that are served.
+
+    `attended` says whether a `launcher serve` is at work, without which nobody answers.
+    """
 
     rows: tuple[Row, ...]
+    far: tuple[Far, ...] = ()
+    fallbacks: tuple[str, ...] = ()
     address: str = ""
     port: int = 0
     attended: bool = True
@@ -80,7 +115,7 @@ class PsResult:
     exit_code: int = 0
 
     def json(self) -> object:
-        return [
+        servers = [
             {
                 "name": row.server.name,
                 "engine": row.server.engine,
@@ -102,16 +137,18 @@ class PsResult:
                 "share": row.server.share,
                 "left_s": row.server.left,
                 "notes": list(row.server.notes),
+                "fallback": row.fallback or None,
             }
             for row in self.rows
         ]
+        return [*servers, *(each.json(self.address) for each in self.far)]
 
     def text(self) -> "RenderableType":
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        if not self.rows:
+        if not self.rows and not self.far:
             return "Nothing was started yet: `launcher up` starts the model that suits this machine."
         table = Table(box=None, header_style="dim", pad_edge=False)
         for header in ("NAME", "ENGINE", "STATE", "PID", "CONTEXT", "FOR", ""):
@@ -129,29 +166,54 @@ class PsResult:
                 duration,
                 row.words,
             )
-        if not any(row.state in {"ready", "starting", "waiting", "idle", "held", "asleep"} for row in self.rows):
+        for each in self.far:
+            state = Text("failed", "red") if each.fault else Text("remote", "cyan")
+            context = f"{each.window.context:,}" if each.window.context else "-"
+            table.add_row(each.name, each.provider or "-", state, "-", context, "-", each.fault or each.where)
+        if not self.far and not any(row.state in _LIVES for row in self.rows):
             return table
         if not self.attended:
             nobody = f"nobody answers at {self.address}: no `launcher serve` is at work; `launcher up` brings it back"
             return Group(table, Text(), Text.assemble(("! ", "yellow"), nobody))
         also = [Text.assemble(("also     ", "dim"), each.text(self.port)) for each in self.reachable]
+        also += [Text.assemble(("fallback ", "dim"), line) for line in self.fallbacks]
         return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address), *also)
 
 
 def run(world: World) -> PsResult:
     """Look at the record and at the processes; nothing is changed."""
+    wishes = {want.name: want.fallback for want in store.wishes(world.home)[0] if want.fallback}
+    served = store.remotes(world.home)
     rows = []
     for server in store.seen(world.home):
         alive = server.handle is not None and world.runner.alive(server.handle)
-        rows.append(Row(server, *state_now(server, alive=alive), time.time()))
+        rows.append(Row(server, *state_now(server, alive=alive), time.time(), wishes.get(server.name, "")))
     attended = background.at_work(world.home) is not None
     return PsResult(
         tuple(rows),
+        far=tuple(_far(world, name, window) for name, window in served.items()),
+        fallbacks=tuple(line for name, fallback in wishes.items() for line in _told_of(world, name, fallback)),
         address=store.address(world.home),
         port=store.port(world.home) or ports.FIRST,
         attended=attended,
         reachable=store.openings(world.home) if attended else (),
     )
+
+
+def _told_of(world: World, name: str, fallback: str) -> tuple[str, ...]:
+    from launcher import remotes  # few have any
+
+    return remotes.fallback_notes(world, name, fallback)
+
+
+def _far(world: World, name: str, window: Window) -> Far:
+    from launcher import remotes  # the same
+
+    try:
+        llm, made = remotes.asked(world, name)
+    except LauncherError as fault:
+        return Far(name, "", window, "", f"{fault.message} ({fault.hint})")
+    return Far(name, llm.provider, window, remotes.where(llm, made))
 
 
 def watch(world: World, *, every: float) -> Iterator[PsResult]:

@@ -271,6 +271,7 @@ def _wish(world: World, specs: tuple[ServerSpec, ...], back: Wanted, served: Ser
         spare=back.spare,
         idle_stop=back.idle_stop,
         keep=back.keep,
+        fallback=back.fallback,
         back=replace(back, back=None),
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher import configurations, exposing, introducing, keys, lock, ports, probe, processes, store, telling
+from launcher import configurations, exposing, introducing, keys, lock, ports, probe, processes, remotes, store, telling
 from launcher.command import inheritable
 from launcher.commands import down
 from launcher.commands.plan import PlanResult
@@ -48,7 +48,8 @@ class UpRequest:
     `idle_stop` and `keep` as in Wanted. `chosen` targets' files are made where there are none; of the `known` ones those
     that are wired follow the address.
     `proof`: it is asked to call a tool, too, which takes a while on a CPU.
-    `exposure`: what changes of who else is let near.
+    `exposure`: what changes of who else is let near. `fallback`: the configuration that answers while it is down; "" takes it
+    back, None leaves it as it was wished.
     """
 
     spec: ServerSpec
@@ -63,22 +64,26 @@ class UpRequest:
     keep: bool = False
     proof: bool = True
     exposure: Change = field(default_factory=Change)
+    fallback: str | None = None
 
 
 def dry_run(world: World, request: UpRequest) -> DryRunResult:
     """What `run` would do, without touching anything."""
     running = running_now(world)
+    _refuse_fallback(world, request)
     asked = meant(world, request.spec)
     plan = plan_now(world, _as_it_runs(asked, running), running)
     port = _port(world, request)
     key = keys.read(world.home.key) or "sk-local-new"
     endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
     proposal = _propose(world, request, plan, endpoint)
+    fallback = _fallback(world, request, plan.profile.name)
     return DryRunResult(
         plan=PlanResult(plan, command_of(world, plan, port)),
         proposal=proposal,
         running=_fate(running, asked, plan),
         reachable=tuple(each.text(port) for each in exposing.foreseen(exposing.meant(world.home, request.exposure))),
+        fallback=_fallback_notes(world, endpoint.model, fallback, _llm(world, plan, endpoint)),
     )
 
 
@@ -127,6 +132,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
     watch = Stopwatch(world.progress)
     world = replace(world, progress=watch)
     watch.phase("plan")
+    _refuse_fallback(world, request)
     # It imports while we plan; whether it came up is asked when it is needed.
     early = threading.Thread(target=_attend_early, args=(world,), daemon=True)
     early.start()
@@ -146,6 +152,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
         early.join()
     for server in running:
         if told := _still_good(world, asked, server, expected):
+            _keep_fallback(world, request, server.name)
             return _told(world, request, plan, server, told, watch, replaced="", already=True)
     ready = world.prepare(plan, watch)
     early.join()
@@ -158,6 +165,7 @@ def _up(world: World, request: UpRequest) -> UpResult:
         spare=request.spare,
         idle_stop=request.idle_stop,
         keep=request.keep,
+        fallback=_fallback(world, request, spec.model),
     )
     with _wished(world, want, port):
         if any(server.name == want.name for server in running):
@@ -168,6 +176,31 @@ def _up(world: World, request: UpRequest) -> UpResult:
         proof = Proof(server.answer, server.seconds)
         replaced = ", ".join(each.name for each in running if each.name != want.name and not _is_ready(world, each.name))
         return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
+
+
+def _refuse_fallback(world: World, request: UpRequest) -> None:
+    """What cannot stand in is told before anything else is done."""
+    if request.fallback:
+        remotes.asked(world, request.fallback)
+
+
+def _fallback(world: World, request: UpRequest, name: str) -> str:
+    """The fallback that is wished from now on."""
+    if request.fallback is not None:
+        return request.fallback
+    return next((want.fallback for want in store.wishes(world.home)[0] if want.name == name), "")
+
+
+def _fallback_notes(world: World, name: str, fallback: str, llm: LLMConfig) -> tuple[str, ...]:
+    return remotes.fallback_notes(world, name, fallback, llm) if fallback else ()
+
+
+def _keep_fallback(world: World, request: UpRequest, name: str) -> None:
+    """Of what is up already, only this changes."""
+    wished = _fallback(world, request, name)
+    for want in store.wanted(world.home):
+        if want.name == name and want.fallback != wished:
+            store.want(world.home, replace(want, fallback=wished))
 
 
 def _attend_early(world: World) -> None:
@@ -277,6 +310,7 @@ def _told(
     moved = introducing.again(world, request.known)
     faults = [*proposal.faults, *outcome.faults, *moved.faults]
     llm = _llm(world, plan, endpoint)
+    fallback = _fallback(world, request, server.name)
     taken = {edit.target for edit in outcome.edits}
     return UpResult(
         plan=plan,
@@ -299,6 +333,8 @@ def _told(
         gpu_hint="" if plan.context >= AGENT_CONTEXT else with_a_gpu(world),
         wanted_wiring=bool(request.targets),
         reachable=exposing.reached(world.home),
+        fallback=fallback,
+        fallback_notes=_fallback_notes(world, server.name, fallback, llm),
     )
 
 

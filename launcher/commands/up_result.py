@@ -43,6 +43,8 @@ class UpResult:
     notes: tuple[str, ...] = ()
     reachable: tuple[Opening, ...] = ()
     offered: tuple[str, ...] = ()
+    fallback: str = ""
+    fallback_notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -71,7 +73,8 @@ class UpResult:
             "seconds": dict(self.seconds),
             "already": self.already,
             "replaced": self.replaced,
-            "notes": [*self.notes, *self.plan.notes, *([self.gpu_hint] if self.gpu_hint else [])],
+            "fallback": self.fallback or None,
+            "notes": [*self.fallback_notes, *self.notes, *self.plan.notes, *([self.gpu_hint] if self.gpu_hint else [])],
         }
 
     def text(self) -> "RenderableType":
@@ -130,7 +133,7 @@ class UpResult:
         from rich.text import Text
 
         reachable = (each.text(self._port) for each in self.reachable)
-        for remark in (*reachable, *self.notes, *self.plan.notes, self.gpu_hint):
+        for remark in (*reachable, *self.fallback_notes, *self.notes, *self.plan.notes, self.gpu_hint):
             if remark:
                 yield Text.assemble(("! ", "yellow"), remark)
 
@@ -150,6 +153,7 @@ class DryRunResult:
     proposal: Proposal
     running: str = ""
     reachable: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -166,6 +170,7 @@ class DryRunResult:
             "faults": faults,
             "running": self.running,
             "reachable": list(self.reachable),
+            "fallback": list(self.fallback),
         }
 
     def text(self) -> "RenderableType":
@@ -180,7 +185,7 @@ class DryRunResult:
         parts += [Text(f"not possible: {fault.message}\nhint:  {fault.hint}", "red") for fault in self.proposal.faults]
         if self.running:
             parts.append(Text(self.running))
-        parts += [Text(line) for line in self.reachable]
+        parts += [Text(line) for line in (*self.reachable, *self.fallback)]
         return Group(*parts, Text(), Text("Nothing was started or written (--dry-run).", "dim"))
 
 

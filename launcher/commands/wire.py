@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import introducing, keys, lock, store, telling
+from launcher import exposing, interfaces, introducing, keys, lock, store, telling
 from launcher.commands.wire_result import WireResult
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
@@ -33,7 +33,8 @@ def dry_run(world: World, request: WireRequest, targets: Mapping[str, Target]) -
     chosen = _chosen(request, targets)
     told = _told(world, request.model)
     proposal = apply.propose(chosen, _place(world, request, chosen), told.llm, world.home)
-    return WireResult(told.llm.name, proposal.edits, proposal.skips, proposal.faults, (), None, "", dry=True)
+    notes = _notes(world, request, dry=True)
+    return WireResult(told.llm.name, proposal.edits, proposal.skips, proposal.faults, (), None, "", dry=True, notes=notes)
 
 
 def run(world: World, request: WireRequest, targets: Mapping[str, Target]) -> WireResult:
@@ -51,6 +52,7 @@ def run(world: World, request: WireRequest, targets: Mapping[str, Target]) -> Wi
         place = _place(world, request, chosen)
         proposal = apply.propose(chosen, place, llm, world.home)
         outcome = apply.write(proposal.edits, world.home)
+        notes = _notes(world, request)
     taken = {edit.target for edit in outcome.edits}
     return WireResult(
         name=llm.name,
@@ -61,6 +63,7 @@ def run(world: World, request: WireRequest, targets: Mapping[str, Target]) -> Wi
         proof=proof,
         why=why,
         dry=False,
+        notes=notes,
     )
 
 
@@ -95,6 +98,10 @@ def _place(world: World, request: WireRequest, chosen: Mapping[str, Target]) -> 
         docker=request.docker,
         default=request.default,
     )
+
+
+def _notes(world: World, request: WireRequest, *, dry: bool = False) -> tuple[str, ...]:
+    return exposing.for_containers(world.home, interfaces.read(docker=True), dry=dry) if request.docker else ()
 
 
 def _told(world: World, model: str) -> Told:

@@ -28,6 +28,7 @@ class WireResult:
     why: str
     dry: bool
     activated: Activated | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -42,6 +43,7 @@ class WireResult:
             "tool_call": {"verdict": self.proof.verdict, "choice": self.proof.choice} if self.proof else None,
             "not_proven": self.why or None,
             "agent_server": {"active": self.activated.active, "reason": self.activated.reason} if self.activated else None,
+            "notes": list(self.notes),
             "written": not self.dry,
         }
 
@@ -67,6 +69,8 @@ class WireResult:
             yield Text.assemble((f"Not wired {fault.target}: ", "red"), fault.message, f" ({fault.hint})" if fault.hint else "")
         for line in self.starts:
             yield copied(f"  {line}")
+        for note in self.notes:
+            yield copied(note)
         yield from self._proven()
         if self.dry:
             yield Text("Nothing was written (--dry-run).", "dim")

@@ -14,7 +14,7 @@ _MOST = 16 << 20
 class Line(NamedTuple):
     """One request. `at` in seconds since the epoch; `took`, and `first` until the answer's first bytes (0.0: none), in seconds.
 
-    A NamedTuple and not a dataclass, since it is made for each request.
+    `model` is `LOCAL>FALLBACK` where a fallback answered. A NamedTuple and not a dataclass, since it is made for each request.
     """
 
     at: float

@@ -9,6 +9,8 @@ import msgspec
 from launcher.gateway.decisions import Refusal
 from launcher.gateway.paths import Dialect, Way
 
+# Who answered in the place of the model that was asked for.
+FALLBACK = "X-Launcher-Fallback"
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
@@ -84,7 +86,7 @@ def refusal(what: Refusal, dialect: Dialect, *, request: bytes, close: bool, bar
 def for_origin(allowed: str) -> bytes:
     """The lines of an answer's head that let a page of this origin, or of any (`*`), read it."""
     vary = "" if allowed == "*" else "Vary: Origin\r\n"
-    exposed = "Access-Control-Expose-Headers: X-Request-Id, Retry-After\r\n"
+    exposed = f"Access-Control-Expose-Headers: X-Request-Id, Retry-After, {FALLBACK}\r\n"
     return f"Access-Control-Allow-Origin: {allowed}\r\n{vary}{exposed}".encode()
 
 
@@ -127,6 +129,11 @@ def comment(name: str, state: str, before: int) -> bytes:
     """A line that clients skip, for a stream that waits."""
     ahead = f", {before} before this one" if before else ""
     return f": {name} is {state}{ahead}\n\n".encode()
+
+
+def answered_by(fallback: str, *, opened: bool) -> bytes:
+    """What tells that a fallback answers: a line of the answer's head, or a comment in a stream that is `opened` already."""
+    return f": {fallback} answers in its place\n\n".encode() if opened else f"{FALLBACK}: {fallback}\r\n".encode()
 
 
 def chunk(content: bytes) -> bytes:

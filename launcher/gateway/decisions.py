@@ -53,6 +53,13 @@ class Hold:
     wake: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Divert:
+    """Ask a provider's model: the one that was asked for, or the fallback of one that is down; with `wake` as in Hold."""
+
+    wake: bool = False
+
+
 class Admitted(msgspec.Struct, frozen=True):
     """A request that may be asked, and by whose key."""
 
@@ -114,22 +121,36 @@ def destination(table: Table, model: str | None) -> Route | Refusal:
     return Refusal(400, f"the request names no model; {_known(table)}", "model_missing")
 
 
-def decide(route: Route, loads: Sequence[int | None], *, waiting: int = 0, queue: int = 512) -> int | Hold | Refusal:
+def decide(
+    route: Route, loads: Sequence[int | None], *, waiting: int = 0, queue: int = 512, divert: bool = True
+) -> int | Hold | Divert | Refusal:
     """Which backend a request goes to now, or that it waits, or why it does neither.
 
     `loads` are the requests at each of the route's backends, None for one that did not answer just now; `waiting` counts those
-    that came before.
+    that came before. Without `divert` no provider can be asked: it has no such path, or was asked in vain.
     """
     state = route.state
     if state == "ready" and not waiting and (best := _least(loads, route.slots)) is not None:
         return best
-    if state == "off":
-        return Refusal(404, f"{route.name} was stopped; `launcher up {route.name}` serves it again", "model_stopped")
-    if state == "failed":
-        return Refusal(503, f"{route.name} cannot be served: {route.detail or 'its start failed'}", "model_failed")
+    unanswered = state == "ready" and all(load is None for load in loads)
+    if divert and (state == "remote" or (route.fallback and (route.down or unanswered))):
+        return Divert(wake=unanswered)
+    if refusal := _unservable(route):
+        return refusal
     if waiting >= queue:
         return Refusal(503, f"{waiting} requests wait for {route.name} already", "queue_full", retry_after=RETRY_AFTER)
-    return Hold(wake=state in ON_DEMAND or (state == "ready" and all(load is None for load in loads)))
+    return Hold(wake=state in ON_DEMAND or unanswered)
+
+
+def _unservable(route: Route) -> Refusal | None:
+    """Why nobody has to wait for it, or None."""
+    if route.state == "remote":
+        return Refusal(404, f"{route.name} is a model of {route.engine}, which has no such path", "path_not_found")
+    if route.state == "off":
+        return Refusal(404, f"{route.name} was stopped; `launcher up {route.name}` serves it again", "model_stopped")
+    if route.state == "failed":
+        return Refusal(503, f"{route.name} cannot be served: {route.detail or 'its start failed'}", "model_failed")
+    return None
 
 
 def _least(loads: Sequence[int | None], slots: int) -> int | None:

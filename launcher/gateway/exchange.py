@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Protocol
 
 import httptools
@@ -9,7 +10,7 @@ import httptools
 from launcher.gateway import answers, body
 from launcher.gateway.access_log import Line
 from launcher.gateway.decisions import Refusal, destination
-from launcher.gateway.links import CHUNKED, UNTIL_CLOSE, Link, Pool
+from launcher.gateway.links import CHUNKED, UNTIL_CLOSE, FarPool, Link, Pool
 from launcher.gateway.paths import WAYS, Dialect, Way
 from launcher.gateway.switchboard import Served, Switchboard
 from launcher.gateway.tally import tokens
@@ -22,6 +23,12 @@ _COLLECT = 64 << 10
 _LEFT = 499
 _GONE = Refusal(502, "the engine ended before it had answered", "engine_gone")
 _CUT = Refusal(502, "the engine ended in the middle of its answer", "engine_gone")
+_FAR_CUT = Refusal(502, "the provider ended in the middle of its answer", "provider_gone")
+# What providers are told of a client's headers, and what Anthropic's API does not answer without.
+_TOLD = (b"accept:", b"user-agent:", b"anthropic-version:", b"anthropic-beta:")
+_VERSION = b"anthropic-version: 2023-06-01\r\n"
+# A client that says this is answered by the model that it asks for, or not at all.
+_NO_OTHER = b"x-launcher-fallback: none\r\n"
 
 
 class Client(Protocol):
@@ -51,13 +58,17 @@ class Exchange:
     way: Way | None = None
     key = ""
     refusal: Refusal | None = None
-    # For a browser's page: lines of each answer's head; the headers that a preflight names.
+    # Lines of each answer's head: for a browser's page, of a fallback; the headers that a preflight names.
     origin = b""
     preflight: bytes | None = None
     # Where it goes.
     model = ""
     stream = False
     served: Served | None = None
+    # At a provider: whose fallback it is, if it is one. A provider that gave no byte is not asked again.
+    far = False
+    instead_of: Served | None = None
+    far_fault = ""
     pool: Pool | None = None
     link: Link | None = None
     task: asyncio.Task[None] | None = None
@@ -144,6 +155,35 @@ class Exchange:
             self._ask(link)
         else:
             self.task = asyncio.get_running_loop().create_task(self._connect(pool))
+
+    def divert(self, far: Served) -> bool:
+        """Ask this provider's model in the words that it knows, as nothing else than its path and name there changes."""
+        pool, way, served = far.pools[0], self.way, self.served
+        if not isinstance(pool, FarPool) or way is None or served is None or self.far_fault or not pool.remote.head(way.path):
+            return False
+        if far is not served and _NO_OTHER in map(bytes.lower, self.forwarded):
+            return False
+        self.far = True
+        self.body = [body.with_model(self.body[0], pool.remote.model)]
+        self.forwarded = [line for line in self.forwarded if line.startswith(_TOLD)]
+        if way.dialect == "anthropic" and not any(line.startswith(b"anthropic-version") for line in self.forwarded):
+            self.forwarded.append(_VERSION)
+        if far is not served:
+            self._tell_of(far, served)
+        self.go(pool)
+        return True
+
+    def _tell_of(self, far: Served, instead_of: Served) -> None:
+        """Who answers: in the head or the stream, in the log, in the counts."""
+        name = far.route.name
+        instead_of.tally.diverted[name] = instead_of.tally.diverted.get(name, 0) + 1
+        self.instead_of, self.served = instead_of, far
+        self.model = f"{instead_of.route.name}>{name}"
+        told = answers.answered_by(name, opened=self.opened)
+        if not self.opened:
+            self.origin += told
+        else:
+            self.client.write(told if self.version == "1.0" else answers.chunk(told))
 
     async def _connect(self, pool: Pool) -> None:
         try:
@@ -289,12 +329,13 @@ class Exchange:
     def _cut(self, link: Link) -> None:
         """The engine went away in the middle: an event says so where one can stand, and the connection ends."""
         self.status = 502
+        why = _FAR_CUT if self.far else _CUT
         if (
             (self.sse and self.mode == _RAW and self.version == "1.1" and link.at_boundary())
             or self.mode == _COLLECTED
             or (self.sse and (self.mode == _WRAPPED or self.version == "1.0"))
         ):
-            self._end_stream(_CUT)
+            self._end_stream(why)
         else:
             self._leave_engine()
             self._account()
@@ -306,6 +347,9 @@ class Exchange:
         """No byte of an answer came: the backend is left alone for a moment, and the request waits again, within reason."""
         now = time.monotonic()
         pool, served = self.pool, self.served
+        if served is not None and isinstance(pool, FarPool):
+            self._unanswered_there(pool, served)
+            return
         if pool is None or served is None or self.tries > 1:
             self.refuse(_GONE)
             return
@@ -315,6 +359,21 @@ class Exchange:
         self.waiting = True
         self.board.release(pool, None)
         self.board.again(self, served)
+
+    def _unanswered_there(self, pool: FarPool, far: Served) -> None:
+        """A provider gave no byte: whoever asked for a local model waits for that one, as if there were no fallback."""
+        self.far_fault = f"{far.route.name} ({pool.remote.host}) does not answer: {pool.fault}"
+        local = self.instead_of
+        if local is None or self.tries > 1:
+            self.refuse(Refusal(502, self.far_fault, "provider_gone"))
+            return
+        self.pool, self.far, self.instead_of, self.served = None, False, None, local
+        self.model = local.route.name
+        self.origin = self.origin.replace(answers.answered_by(far.route.name, opened=False), b"")
+        self.body = [body.with_model(self.body[0], local.route.name)]
+        self.waiting = True
+        self.board.release(pool, far)
+        self.board.again(self, local)
 
     # -- while it waits --
 
@@ -357,6 +416,8 @@ class Exchange:
     def refuse(self, why: Refusal) -> None:
         """Say why there is no other answer."""
         self.waiting = False
+        if self.far_fault and self.far_fault != why.message:
+            why = replace(why, message=f"{why.message}; {self.far_fault}")
         self.status = why.status
         if self.opened:
             self._end_stream(why)

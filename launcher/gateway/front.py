@@ -31,8 +31,11 @@ _DECIDING = frozenset(
         b"origin",
     )
 )
-# Headers that engines may be told; all others are between the client and the gateway.
-_FORWARDED = frozenset((b"accept", b"user-agent", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate"))
+# Headers that engines may be told; all others are between the client and the gateway. The last one is for the gateway, and
+# engines skip it: to look for it apart would cost each request that has none.
+_FORWARDED = frozenset(
+    (b"accept", b"user-agent", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate", b"x-launcher-fallback")
+)
 # What a browser's preflight asks for.
 _ASKED = b"access-control-request-headers"
 _BEARER = b"bearer "

@@ -14,15 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.gateway import access_log
+from launcher.gateway import access_log, tls, tunnel
 from launcher.gateway.accepting import Listener
 from launcher.gateway.front import Front
 from launcher.gateway.limits import Limits
-from launcher.gateway.links import Link, Pool
+from launcher.gateway.links import FarPool, Link, Pool
 from launcher.gateway.metrics import Reading
 from launcher.gateway.pages import Pages
 from launcher.gateway.switchboard import Switchboard
-from launcher.gateway.table import Backend, Table, Usage
+from launcher.gateway.table import Backend, Remote, Table, Usage
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -40,6 +40,7 @@ class Gateway:
 
     `wake(name)` is called in the loop, once for each need, when a request comes for a model that does not run; it must not
     block. `gpus` is called in a thread, at most once in some seconds. `log` is the file of the access log.
+    `trust` makes what providers' certificates are checked with, once, in a thread; `proxies` tells which are set for them.
     """
 
     def __init__(
@@ -49,7 +50,12 @@ class Gateway:
         gpus: Callable[[], Sequence[Reading]] = tuple,
         limits: Limits | None = None,
         log: Path | None = None,
+        trust: Callable[[], ssl.SSLContext] = tls.trust,
+        proxies: Callable[[], Mapping[str, str]] = tunnel.settings,
     ) -> None:
+        self._proxies = proxies
+        self._trust = trust
+        self._trusted: ssl.SSLContext | None = None
         self._limits = limits or Limits()
         self._log = log
         self._pages = Pages(self._switchboard, gpus)
@@ -77,9 +83,9 @@ class Gateway:
 
     def listen(self, sockets: Mapping[socket.socket, ssl.SSLContext | None]) -> None:
         """Listen on these bound sockets, each with its TLS or in clear text, and on no others; open connections go on."""
-        for each, tls in sockets.items():
+        for each, context in sockets.items():
             if each not in self._listeners:
-                self._listeners[each] = Listener(each, self._front, tls=tls, handshake=self._limits.head_time)
+                self._listeners[each] = Listener(each, self._front, tls=context, handshake=self._limits.head_time)
         for gone in self._listeners.keys() - sockets.keys():
             self._listeners.pop(gone).close()
 
@@ -147,7 +153,26 @@ class Gateway:
         self._keep_sweeping()
         return Front(self._board, self._limits, self._fronts, self._count)
 
-    def _pool(self, backend: Backend) -> Pool:
+    def _pool(self, backend: Backend | Remote) -> Pool:
+        return self._far_pool(backend) if isinstance(backend, Remote) else self._engine_pool(backend)
+
+    def _far_pool(self, remote: Remote) -> Pool:
+        async def connect(new: Callable[[], Link]) -> Link:
+            if remote.tls and self._trusted is None:
+                self._trusted = await asyncio.to_thread(self._trust)
+            context = self._trusted if remote.tls else None
+            if context and (through := tunnel.proxy(remote.host, remote.port, self._proxies())):
+                link = new()
+                await tunnel.connect(link, through, remote.host, remote.port, context)
+                return link
+            name = remote.host if context else None
+            loop = asyncio.get_running_loop()
+            _, link = await loop.create_connection(new, remote.host, remote.port, ssl=context, server_hostname=name)
+            return link
+
+        return FarPool(connect, remote, idle=self._limits.remote_idle, timeout=self._limits.remote_connect)
+
+    def _engine_pool(self, backend: Backend) -> Pool:
         async def connect(new: Callable[[], Link]) -> Link:
             _, link = await asyncio.get_running_loop().create_connection(new, backend.host, backend.port)
             return link

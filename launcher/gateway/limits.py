@@ -11,6 +11,7 @@ class Limits:
     `body_rate` bytes a second after its first `body_grace` seconds. A client that takes nothing for `stall` seconds is let go.
     `comments`: a stream that has waited that long gets its 200 and a comment line each such time. `wait` is the longest wait
     for a turn. An engine that the table calls ready and that does not answer is asked again each `retry` seconds, for `grace`.
+    A provider's model has `remote_connect` for a connection, and keeps one that is idle for `remote_idle`.
     """
 
     connections: int = 2048
@@ -32,4 +33,6 @@ class Limits:
     grace: float = 10.0
     # Below uvicorn's timeout_keep_alive (5 s), by which both engines close idle connections.
     engine_idle: float = 4.0
+    remote_connect: float = 10.0
+    remote_idle: float = 30.0
     tick: float = 0.5

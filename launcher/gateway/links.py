@@ -9,6 +9,7 @@ import httptools
 
 if TYPE_CHECKING:
     from launcher.gateway.paths import Way
+    from launcher.gateway.table import Remote
 
 # An answer's head may have this many bytes.
 _HEAD = 64 << 10
@@ -36,6 +37,13 @@ _DROPPED = frozenset(
         *(b"access-control-allow-methods", b"access-control-allow-headers", b"access-control-expose-headers", b"vary"),
     }
 )
+# What is passed of a provider's answer beside its length, and what the beginnings are of other names that are: the rest, its
+# cookies among it, is between the provider and us.
+_PASSED = frozenset(
+    {b"content-type", b"content-encoding", b"cache-control", b"retry-after", b"retry-after-ms", b"x-should-retry"}
+)
+_PASSED_ALL = (b"x-ratelimit-", b"anthropic-ratelimit-")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 CHUNKED = -1
 UNTIL_CLOSE = -2
 
@@ -203,6 +211,17 @@ class Link(asyncio.Protocol):
         self._complete = True
 
 
+class FarLink(Link):
+    """One connection to a provider."""
+
+    __slots__ = ()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        if lower in _PASSED or lower in _FRAMING or lower.startswith(_PASSED_ALL):
+            super().on_header(name, value)
+
+
 class Pool:
     """The connections to one backend, and how many requests are there now."""
 
@@ -243,9 +262,12 @@ class Pool:
     async def connect(self) -> Link:
         """A new connection; raises OSError."""
         async with asyncio.timeout(self._timeout):
-            link = await self._connect(lambda: Link(self))
+            link = await self._connect(self._link)
         self.links.add(link)
         return link
+
+    def _link(self) -> Link:
+        return Link(self)
 
     def give_back(self, link: Link) -> None:
         """Keep the connection for the next request."""
@@ -272,3 +294,37 @@ class Pool:
         for link in self._idle:
             link.drop()
         self._idle.clear()
+
+
+class FarPool(Pool):
+    """The connections to one model of a provider. `fault` says what came of the last attempt to make one."""
+
+    def __init__(
+        self, connect: Callable[[Callable[[], Link]], Awaitable[Link]], remote: "Remote", *, idle: float, timeout: float
+    ) -> None:
+        super().__init__(connect, host=remote.host, key="", idle=idle, timeout=timeout)
+        self.remote = remote
+        self.fault = ""
+
+    def head(self, method: bytes, way: "Way") -> bytes:  # noqa: ARG002 - the paths that providers have take POST alone
+        """As the provider takes it."""
+        return self.remote.head(way.path) or b""
+
+    async def connect(self) -> Link:
+        """A new connection; raises OSError."""
+        self.fault = "it ended the connection, or spoke no HTTP"
+        try:
+            return await super().connect()
+        except TimeoutError:
+            self.fault = f"no connection in {self._timeout:g} s"
+            raise
+        except OSError as error:
+            self.fault = getattr(error, "verify_message", "") or error.strerror or str(error)
+            raise
+        except ValueError as error:
+            # A name that is none, such as one of an empty part (UnicodeError).
+            self.fault = str(error)
+            raise ConnectionRefusedError(None, self.fault) from None
+
+    def _link(self) -> Link:
+        return FarLink(self)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_STATES: tuple[State, ...] = ("ready", "starting", "held", "asleep", "stopped", "off", "failed")
+_STATES: tuple[State, ...] = ("ready", "starting", "held", "asleep", "stopped", "off", "failed", "remote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,9 @@ def _of_models(board: Switchboard) -> "Iterator[Metric]":
         "launcher_requests", "Requests by answer; 499: the client went away", labels=["model", "status"]
     )
     tokens = CounterMetricFamily("launcher_tokens", "Tokens as engines tell them, else their events", labels=["model", "kind"])
+    diverted = CounterMetricFamily(
+        "launcher_fallbacks", "Requests that went to a provider's model, this one being down", labels=["model", "fallback"]
+    )
     restarts = CounterMetricFamily("launcher_restarts", "Times that the engine was started anew", labels=["model"])
     waiting = GaugeMetricFamily("launcher_queue", "Requests that wait for a turn", labels=["model"])
     running = GaugeMetricFamily("launcher_in_flight", "Requests at the engine", labels=["model"])
@@ -65,6 +68,8 @@ def _of_models(board: Switchboard) -> "Iterator[Metric]":
         tally = served.tally
         for status, count in list(tally.statuses.items()):
             requests.add_metric([name, str(status)], count)
+        for fallback, count in list(tally.diverted.items()):
+            diverted.add_metric([name, fallback], count)
         tokens.add_metric([name, "prompt"], tally.asked_tokens)
         tokens.add_metric([name, "completion"], tally.answered_tokens)
         for key, family in spreads.items():
@@ -77,7 +82,7 @@ def _of_models(board: Switchboard) -> "Iterator[Metric]":
         running.add_metric([name], sum(pool.in_flight for pool in served.pools))
         for state in _STATES:
             states.add_metric([name, state], int(served.route.state == state))
-    yield from (requests, tokens, restarts, waiting, running, states, *spreads.values())
+    yield from (requests, tokens, diverted, restarts, waiting, running, states, *spreads.values())
     connections = GaugeMetricFamily("launcher_connections", "Clients that are connected")
     connections.add_metric([], board.connections)
     yield connections

@@ -17,7 +17,7 @@ from launcher.gateway.links import Link
 from launcher.gateway.metrics import Reading
 from launcher.gateway.relay import merged
 from launcher.gateway.switchboard import Switchboard
-from launcher.gateway.table import Route, Table
+from launcher.gateway.table import Backend, Route, Table
 from launcher.llm import LLMConfig
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Pages:
             for route in table.routes.values()
             if route.state in {"ready", "held"}
             for backend in route.backends
+            if isinstance(backend, Backend)
         ]
         return [told for told in await asyncio.gather(*asked) if told[1]]
 
@@ -143,6 +144,7 @@ def _model(name: str, route: Route) -> dict[str, object]:
         "max_model_len": route.context or None,
         "state": route.state,
         "detail": route.detail or None,
+        "fallback": route.fallback or None,
     }
 
 
@@ -154,10 +156,13 @@ def _litellm(name: str, route: Route) -> dict[str, object]:
         "supports_function_calling": route.native_tool_calling,
         "supports_tool_choice": route.native_tool_calling,
         "supports_system_messages": True,
-        "input_cost_per_token": 0.0,
-        "output_cost_per_token": 0.0,
     }
-    if route.context:
+    if route.state == "remote":
+        limits = {"max_tokens": route.output, "max_input_tokens": route.context, "max_output_tokens": route.output}
+        told |= {name: tokens for name, tokens in limits.items() if tokens}
+    else:
+        told |= {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+    if route.context and route.state != "remote":
         endpoint = Endpoint(model=name, base_url="", api_key="", context=route.context)
         window = LLMConfig.of(endpoint, native_tool_calling=route.native_tool_calling)
         told |= {

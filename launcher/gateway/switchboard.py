@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from launcher.gateway.access_log import Line
-from launcher.gateway.decisions import Hold, Refusal, decide
+from launcher.gateway.decisions import Divert, Hold, Refusal, decide
 from launcher.gateway.limits import Limits
 from launcher.gateway.links import Pool
-from launcher.gateway.table import Backend, Route, RouteUse, Table, Usage
+from launcher.gateway.table import Backend, Remote, Route, RouteUse, Table, Usage
 from launcher.gateway.tally import Tally
 from launcher.gateway.turns import Turns
 
@@ -22,6 +22,9 @@ class Request(Protocol):
 
     def go(self, pool: Pool) -> None:
         """Its turn: ask this backend."""
+
+    def divert(self, far: "Served") -> bool:
+        """Ask this provider's model, if the provider has such a path and was not asked in vain already."""
 
     def refuse(self, why: Refusal) -> None:
         """It gets no turn."""
@@ -45,13 +48,17 @@ class Served:
 class Switchboard:
     """Gives turns. All but `usage` is called in the loop's thread."""
 
-    def __init__(self, limits: Limits, *, pool: Callable[[Backend], Pool], pages: Pool, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, limits: Limits, *, pool: Callable[[Backend | Remote], Pool], pages: Pool, wake: Callable[[str], None]
+    ) -> None:
         self.limits = limits
         self.table = Table()
         self.served: dict[str, Served] = {}
+        # Providers' models that stand in for others.
+        self.fallbacks: dict[str, Served] = {}
         # Of models that are in no table any more: what was counted goes on to be told.
         self.gone: dict[str, Served] = {}
-        self.pools: dict[Backend, Pool] = {}
+        self.pools: dict[Backend | Remote, Pool] = {}
         # What the gateway itself answers, outside of the hot path.
         self.pages = pages
         self.log: list[Line] = []
@@ -63,12 +70,14 @@ class Switchboard:
     def adopt(self, table: Table) -> None:
         """Decide by this table from now on: who runs goes on where it is, who waits is looked at again."""
         self.table = table
-        self.gone.update((name, served) for name, served in self.served.items() if name not in table.routes)
         before = self.served
-        self.served = {}
-        for name, route in table.routes.items():
-            self.served[name] = self._updated(before.get(name) or self.gone.pop(name, None) or Served(route), route)
-        named = {backend for route in table.routes.values() for backend in route.backends}
+        known = {**self.gone, **self.fallbacks, **before}
+        told = {**table.fallbacks, **table.routes}
+        self.gone = {name: served for name, served in known.items() if name not in told}
+        current = {name: self._updated(known.get(name) or Served(route), route) for name, route in told.items()}
+        self.served = {name: current[name] for name in table.routes}
+        self.fallbacks = {name: current[name] for name in table.fallbacks}
+        named = {backend for route in told.values() for backend in route.backends}
         for backend, pool in list(self.pools.items()):
             if backend not in named:
                 pool.retire()
@@ -127,7 +136,7 @@ class Switchboard:
         for served in list(self.served.values()):
             if served.turns:
                 busy = True
-                self.dispatch(served)
+                self._settle(served)
         return busy
 
     def usage(self) -> Usage:
@@ -143,8 +152,8 @@ class Switchboard:
 
     @property
     def tallies(self) -> Mapping[str, Served]:
-        """All models that were counted, gone ones included."""
-        return {**self.gone, **self.served}
+        """All models that were counted, fallbacks and gone ones included."""
+        return {**self.gone, **self.fallbacks, **self.served}
 
     def _updated(self, served: Served, route: Route) -> Served:
         if route.state != served.route.state or route.backends != served.route.backends:
@@ -155,7 +164,7 @@ class Switchboard:
         served.pools = [self._pool(backend) for backend in route.backends]
         return served
 
-    def _pool(self, backend: Backend) -> Pool:
+    def _pool(self, backend: Backend | Remote) -> Pool:
         pool = self.pools.get(backend)
         if pool is None or (pool.retired and not pool.in_flight):
             pool = self.pools[backend] = self._new_pool(backend)
@@ -170,7 +179,13 @@ class Switchboard:
         self.dispatch(served)
         if not served.turns:
             return
-        action = decide(served.route, [None if pool.bad_until else pool.in_flight for pool in served.pools], waiting=1, queue=2)
+        loads = [None if pool.bad_until else pool.in_flight for pool in served.pools]
+        action = decide(served.route, loads, waiting=1, queue=2)
+        if isinstance(action, Divert):
+            for request in served.turns:
+                if self._divert(request, served):
+                    served.turns.leave(request)
+            action = decide(served.route, loads, waiting=1, queue=2, divert=False)
         if isinstance(action, Refusal):
             for request in served.turns:
                 served.turns.leave(request)
@@ -178,13 +193,24 @@ class Switchboard:
         elif isinstance(action, Hold) and action.wake:
             self._wake_once(served)
 
-    def _wait_or_refuse(self, request: Request, served: Served, action: int | Hold | Refusal) -> None:
+    def _wait_or_refuse(self, request: Request, served: Served, action: int | Hold | Divert | Refusal) -> None:
+        if isinstance(action, Divert):
+            if self._divert(request, served):
+                if action.wake:
+                    self._wake_once(served)
+                return
+            loads = [None if pool.bad_until else pool.in_flight for pool in served.pools]
+            action = decide(served.route, loads, waiting=len(served.turns), queue=self.table.queue, divert=False)
         if isinstance(action, Refusal):
             request.refuse(action)
             return
         served.turns.add(request)
         if isinstance(action, Hold) and action.wake:
             self._wake_once(served)
+
+    def _divert(self, request: Request, served: Served) -> bool:
+        far = served if served.route.state == "remote" else self.fallbacks.get(served.route.fallback)
+        return far is not None and request.divert(far)
 
     def _wake_once(self, served: Served) -> None:
         if not served.woken:

@@ -36,9 +36,13 @@ class Spread:
 
 @dataclass(slots=True)
 class Tally:
-    """One model's numbers. `statuses` counts answers; 499 is a client that went away before its answer's end."""
+    """One model's numbers. `statuses` counts answers; 499 is a client that went away before its answer's end.
+
+    `diverted` counts requests that went to a fallback, by its name: their answers are among that one's numbers.
+    """
 
     statuses: dict[int, int] = field(default_factory=dict)
+    diverted: dict[str, int] = field(default_factory=dict)
     asked_tokens: int = 0
     answered_tokens: int = 0
     waited: Spread = field(default_factory=lambda: Spread(FIRST))

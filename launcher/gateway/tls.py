@@ -1,4 +1,4 @@
-"""TLS for what is bound beyond loopback."""
+"""TLS: for what is bound beyond loopback, and towards providers."""
 
 import ssl
 from pathlib import Path
@@ -12,6 +12,22 @@ def context(certificate: Path, key: Path) -> ssl.SSLContext:
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
     renew(made, certificate, key)
+    return made
+
+
+def trust(found: ssl.DefaultVerifyPaths | None = None) -> ssl.SSLContext:
+    """What providers' certificates are checked with: this system's authorities, else those that httpx carries.
+
+    SSL_CERT_FILE and SSL_CERT_DIR name others, as for every program with OpenSSL. `found` is where this system has them.
+    """
+    found = found or ssl.get_default_verify_paths()
+    if found.cafile or (found.capath and any(Path(found.capath).iterdir())):
+        made = ssl.create_default_context()
+    else:
+        import httpx
+
+        made = httpx.create_ssl_context()
+    made.set_alpn_protocols(["http/1.1"])
     return made
 
 

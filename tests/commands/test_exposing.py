@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from launcher import keys, store
+from launcher import exposing, keys, store
 from launcher.commands import down, ps, up
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
-from launcher.exposure import Change, Exposure, Opening
+from launcher.exposure import Change, Exposure, Interfaces, Opening
 from launcher.prepared import Prepared
 from launcher.server import ServerSpec
 from launcher.world import World
@@ -74,3 +74,25 @@ def test_a_dry_run_tells_what_would_be_reachable_and_keeps_nothing(world: World)
     told = up.dry_run(world, request)
     assert told.reachable == (Opening(OTHER, "here").text(request.port or 0),)
     assert not world.home.exposure.exists()
+
+
+@pytest.mark.parametrize(
+    ("bridge", "opened", "words"),
+    [
+        pytest.param("172.17.0.1", True, "http://172.17.0.1:8400/v1 is reachable with a key", id="a bridge"),
+        pytest.param("", False, "there is no bridge of Docker's on this machine", id="none, as with Docker Desktop"),
+    ],
+)
+def test_who_tells_an_agent_in_a_container_opens_the_way_and_says_how_to_start_it(
+    world: World, bridge: str, words: str, *, opened: bool
+) -> None:
+    world.home.make()
+    found = Interfaces({"docker0": (bridge,)} if bridge else {}, bridge)
+    store.expose(world.home, Exposure(names=("box.example",)))
+    foreseen = exposing.for_containers(world.home, found, dry=True)
+    assert not store.exposure(world.home).docker
+    line, told = exposing.for_containers(world.home, found)
+    assert line == foreseen[0] == "Start the container with --add-host host.docker.internal:host-gateway"
+    assert words in told
+    assert store.exposure(world.home) == Exposure(names=("box.example",), docker=opened)
+    assert exposing.for_containers(world.home, found) == (line, told)

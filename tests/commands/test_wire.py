@@ -182,7 +182,8 @@ esac
 
 def test_an_agent_in_a_container_is_asked_for_from_there(world: World, tmp_path: Path) -> None:
     upped(world, own_port())
-    wire.run(world, WireRequest(("openhands-toml",), docker=True), TARGETS)
+    told = wire.run(world, WireRequest(("openhands-toml",), docker=True), TARGETS)
+    assert "Start the container with --add-host host.docker.internal:host-gateway" in told.notes
     toml = {"openhands-toml": TARGETS["openhands-toml"]}
     nowhere = wire_check.run(replace(world, env={**world.env, "PATH": str(tmp_path)}), toml)
     assert (nowhere.exit_code, "none of openhands runs here" in nowhere.checked[0].fault) == (1, True)

@@ -3,11 +3,13 @@
     python tests/gateway/engine.py PORT
 
 What it does stands in the request: `chunks` of a stream, `gap` seconds between them, `delay` before the answer, `size` of a
-plain answer, `status`, `framing` ("length", "chunked" or "close"), `die` ("before", "head", "middle", "chunk").
+plain answer, `status`, `framing` ("length", "chunked" or "close"), `die` ("before", "head", "middle", "chunk"), `more` headers
+of a plain answer, `raw` in place of any answer.
 """
 
 import asyncio
 import json
+import ssl
 import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -45,9 +47,12 @@ class Engine:
     raw: bytes = b""
     connections: set["Connection"] = field(default_factory=set)
     server: asyncio.Server | None = None
+    tls: ssl.SSLContext | None = None
 
     async def start(self) -> "Engine":
-        self.server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", self.port)
+        self.server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self), "127.0.0.1", self.port, ssl=self.tls
+        )
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -119,6 +124,10 @@ class Connection(asyncio.Protocol):
         if asked.get("die") == "before":
             self.end()
             return
+        if "raw" in asked:
+            self.transport.write(asked["raw"].encode())
+            self.task = None
+            return
         if asked.get("stream") and asked.get("status", 200) == 200:
             await self.stream(asked)
         else:
@@ -137,6 +146,7 @@ class Connection(asyncio.Protocol):
         if request.path == b"/metrics":
             text = b"# HELP vllm:running Running\n# TYPE vllm:running gauge\nvllm:running 1.0\n"
         head = b"HTTP/1.1 %d X\r\nServer: engine\r\nContent-Type: application/json\r\nX-Own: 1\r\n" % status
+        head += "".join(f"{name}: {value}\r\n" for name, value in asked.get("more", {}).items()).encode()
         framing = asked.get("framing", "length")
         if framing == "length":
             self.transport.write(head + b"Content-Length: %d\r\n\r\n" % len(text))

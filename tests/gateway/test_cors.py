@@ -57,7 +57,7 @@ def test_a_preflight_is_answered_here_without_a_key_and_never_allows_credentials
                 "access-control-allow-methods": methods.lower(),
                 "access-control-allow-headers": WANTED,
                 "access-control-max-age": "600",
-                "access-control-expose-headers": "x-request-id, retry-after",
+                "access-control-expose-headers": "x-request-id, retry-after, x-launcher-fallback",
             }
             # The question itself comes next on the same connection.
             assert (await client.answer()).status == 200
@@ -112,7 +112,7 @@ def test_what_a_page_may_read(asked: dict[str, Any], status: int, origins: list[
             client = await here.client()
             await client.send(request(headers=[f"Origin: {PAGE}", "Cookie: session=1"], **{"key": KEY, **asked}))
             said, headers = await client.head()
-            exposed = {"access-control-expose-headers": "x-request-id, retry-after"} if expected else {}
+            exposed = {"access-control-expose-headers": "x-request-id, retry-after, x-launcher-fallback"} if expected else {}
             assert (said, told(headers)) == (status, {**expected, **exposed})
             assert not [
                 name for seen in here.engines[0].seen for name, _ in seen.headers if name.lower() in {b"cookie", b"origin"}

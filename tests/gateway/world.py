@@ -4,10 +4,11 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import uvloop
@@ -138,11 +139,13 @@ async def place(
     log: Path | None = None,
     gpus: Callable[[], Sequence[Reading]] = tuple,
     tls: ssl.SSLContext | None = None,
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    proxies: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Place]:
     """A gateway with a ready model `tiny` behind it."""
     started = [await Engine(f"engine-{number}").start() for number in range(engines)]
     woken: list[str] = []
-    gateway = Gateway(wake=woken.append, gpus=gpus, limits=limits, log=log)
+    gateway = Gateway(wake=woken.append, gpus=gpus, limits=limits, log=log, trust=trust, proxies=lambda: proxies)
     listener = socket.create_server(("127.0.0.1", 0))
     here = Place(gateway, listener.getsockname()[1], started, woken)
     await gateway.open()
