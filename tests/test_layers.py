@@ -37,7 +37,8 @@ LAYERS = (
         "llm_env", "client_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
-        "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
+        "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.spread", "gateway.tally",
+        "gateway.turns",
     }),
     ("registries", {"engines.registry", "wiring.registry", "running.registry"}),
     ("doors", {

@@ -9,6 +9,7 @@ import msgspec
 
 from launcher.gateway.limits import Limits
 from launcher.gateway.paths import WAYS, Way
+from launcher.gateway.spread import choose
 from launcher.gateway.table import ON_DEMAND, Key, Route, Table
 
 
@@ -114,14 +115,20 @@ def destination(table: Table, model: str | None) -> Route | Refusal:
     return Refusal(400, f"the request names no model; {_known(table)}", "model_missing")
 
 
-def decide(route: Route, loads: Sequence[int | None], *, waiting: int = 0, queue: int = 512) -> int | Hold | Refusal:
+def decide(
+    route: Route, loads: Sequence[int | None], *, waiting: int = 0, queue: int = 512, prefix: bytes = b""
+) -> int | Hold | Refusal:
     """Which backend a request goes to now, or that it waits, or why it does neither.
 
     `loads` are the requests at each of the route's backends, None for one that did not answer just now; `waiting` counts those
-    that came before.
+    that came before; requests of one `prefix` should meet the same backend.
     """
     state = route.state
-    if state == "ready" and not waiting and (best := _least(loads, route.slots)) is not None:
+    if (
+        state == "ready"
+        and not waiting
+        and (best := choose(route.backends, loads, slots=route.slots, prefix=prefix)) is not None
+    ):
         return best
     if state == "off":
         return Refusal(404, f"{route.name} was stopped; `launcher up {route.name}` serves it again", "model_stopped")
@@ -130,15 +137,6 @@ def decide(route: Route, loads: Sequence[int | None], *, waiting: int = 0, queue
     if waiting >= queue:
         return Refusal(503, f"{waiting} requests wait for {route.name} already", "queue_full", retry_after=RETRY_AFTER)
     return Hold(wake=state in ON_DEMAND or (state == "ready" and all(load is None for load in loads)))
-
-
-def _least(loads: Sequence[int | None], slots: int) -> int | None:
-    """The backend with the least to do that has a slot free."""
-    best, least = None, slots or 1 << 60
-    for number, load in enumerate(loads):
-        if load is not None and load < least:
-            best, least = number, load
-    return best
 
 
 # Seconds: an engine that is not swamped has served some of what waits by then.
