@@ -26,11 +26,9 @@ from launcher.launching import (
     why_it_died,
 )
 from launcher.lifecycle import Policy
-from launcher.plan import Plan
 from launcher.progress import Silent
 from launcher.runners import spares
-from launcher.runners.base import Placed
-from launcher.server import Server, ServerSpec, Swapped, Wanted
+from launcher.server import Server, Swapped, Wanted
 from launcher.serving import plan_again, plan_beside, size
 from launcher.swap import REPLICA, Seat
 from launcher.watch import Watch
@@ -109,7 +107,7 @@ class Acts:
         # Files may have gone since: an engine must never start on a part.
         whole = want.prepared.whole and local_model.fault(want.prepared.weights) is None
         ready = want.prepared if whole else self._world.prepare(plan, Silent())
-        placed = self._place(plan, spec, ready.environment) if spec.cluster else None
+        placed = self._world.clusters.place(self._world.home, size(self._world, plan, spec)) if spec.cluster else None
         host, port = (placed.hosts[0], placed.ports[0]) if placed else (ports.LOOPBACK, 0)
         key, port = self._books.key(want.name), port or ports.free(FIRST_OF_ENGINES + secrets.randbelow(MANY))
         return Launch(
@@ -126,9 +124,6 @@ class Acts:
             placed=placed,
             seat=before.seat,
         )
-
-    def _place(self, plan: Plan, spec: ServerSpec, environment: Path) -> Placed:
-        return self._world.clusters.place(self._world.home, size(self._world, plan, spec), environment=environment)
 
     def _unstarted(self, want: Wanted, seat: Seat) -> Server:
         made = unstarted(want, seat, self._world.home.logs)

@@ -52,7 +52,7 @@ class Clusters(Protocol):
     def inventory(self, address: str, *, nodes: int) -> Inventory:
         """What so many nodes of a kind have together; raises LauncherError where the cluster cannot be asked or has too few."""
 
-    def place(self, home: Home, size: Size, *, environment: Path) -> Placed:
+    def place(self, home: Home, size: Size) -> Placed:
         """Have a server placed that is told its orders later; raises LauncherError where it has no room."""
 
     def give(self, placed: Placed, commands: Sequence[Command], *, weights: Path, log: Path) -> Handle:

@@ -82,7 +82,9 @@ end(signal.SIGKILL, {_KILL})
 class Rank:
     """An actor: the part of an engine that runs on one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: int) -> None:
+        # On GPUs an engine decides for itself; on CPUs it would take all cores of a host of which Ray gave it some.
+        self._threads = {"OMP_NUM_THREADS": str(cpus)} if cpus else {}
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._printed = bytearray()
@@ -110,7 +112,7 @@ class Rank:
         try:
             self._process = subprocess.Popen(
                 argv,
-                env={**kept, **_interface(ray.util.get_node_ip_address()), **env, **gpus},
+                env={**kept, **self._threads, **_interface(ray.util.get_node_ip_address()), **env, **gpus},
                 stdin=subprocess.DEVNULL,
                 stdout=pipe,
                 stderr=subprocess.STDOUT,
@@ -248,7 +250,8 @@ class Gang:
     def _run(self, group: Any) -> int:
         for number in range(self._nodes):
             place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
-            self._ranks.append(ray.remote(Rank).options(num_cpus=0, num_gpus=self._gpus, scheduling_strategy=place).remote())
+            options = {"num_cpus": 0, "num_gpus": self._gpus, "scheduling_strategy": place}
+            self._ranks.append(ray.remote(Rank).options(**options).remote(0 if self._gpus else int(self._cpus)))
         places = ray.get([each.where.remote() for each in self._ranks], timeout=120)
         self._hosts = [each["host"] for each in places]
         self._tell("placed", {"hosts": self._hosts, "ports": places[0]["ports"]})

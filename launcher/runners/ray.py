@@ -27,6 +27,7 @@ from launcher.home import Home
 from launcher.runners import local
 from launcher.runners.base import Handle, Placed, Size
 
+# Isolated (-I): beside it lies a module that is called ray as well.
 SCRIPT = Path(__file__).with_name("gang.py")
 # How long Ray may look for a place before the server waits for another time, and a cluster for its answer (seconds).
 PLACED, ANSWERS = 20.0, 90.0
@@ -37,7 +38,7 @@ KINDS: Mapping[str, str] = {"A100": "A100-40GB", "A100-40G": "A100-40GB", "A100-
 
 def inventory(address: str, *, nodes: int, env: Mapping[str, str] = os.environ) -> Inventory:
     """What so many nodes of a kind have together; raises LauncherError where the cluster cannot be asked or has too few."""
-    words = [str(interpreter(env)), str(SCRIPT), "look", address]
+    words = [str(interpreter(env)), "-I", str(SCRIPT), "look", address]
     try:
         done = subprocess.run(words, env=_variables(env), capture_output=True, text=True, timeout=ANSWERS, check=False)
     except subprocess.TimeoutExpired:
@@ -80,19 +81,20 @@ def _node(node: Mapping[str, Any]) -> Inventory:
     if not node["kind"]:
         hint = "install the launcher on the nodes, or start Ray there with --resources='{\"accelerator_type:H100\": 1}'"
         raise LauncherError(f"nobody says which GPUs node {node['address']} has", hint=hint)
-    return machines.inventory_on(f"{node['gpus']}x{KINDS.get(node['kind'], node['kind'])}")
+    named = machines.inventory_on(f"{node['gpus']}x{KINDS.get(node['kind'], node['kind'])}")
+    return replace(named, cpu=replace(named.cpu, cores=node["cpus"]), ram=Ram(node["memory"], node["memory"]))
 
 
-def place(home: Home, size: Size, *, environment: Path, env: Mapping[str, str] = os.environ) -> Placed:
+def place(home: Home, size: Size, *, env: Mapping[str, str] = os.environ) -> Placed:
     """Have Ray place a server that is told its orders later; raises LauncherError where it has no room."""
     server_id = str(uuid.uuid4())
     folder = home.clusters / server_id
     folder.mkdir(mode=0o700, parents=True)
     os.mkfifo(folder / "orders", 0o600)
     words = (str(size.nodes), str(size.cpus), str(size.gpus), str(PLACED), str(folder))
-    command = Command((str(interpreter(env)), str(SCRIPT), "run", size.address, *words))
+    command = Command((str(interpreter(env)), "-I", str(SCRIPT), "run", size.address, *words))
     log = home.logs / "cluster.log"
-    handle = local.start(command, log=log, server_id=server_id, environment=environment, inherited=_variables(env))
+    handle = local.start(command, log=log, server_id=server_id, environment=folder, inherited=_variables(env))
     deadline = time.monotonic() + PLACED + ANSWERS
     while not (folder / "placed").exists():
         if (folder / "fault").exists():
@@ -114,8 +116,11 @@ _GRACE = 5.0
 
 def give(placed: Placed, commands: Sequence[Command], *, weights: Path, log: Path) -> Handle:
     """Start these, one on each node; what they print goes into `log`. Raises LauncherError if nobody waits any more."""
-    token = {machine.SERVER_ID: placed.handle.server_id, "SPT_NOENV": "1", "LAUNCHER_WEIGHTS": str(weights)}
-    ranks = [{"argv": each.argv, "env": {**each.env, **each.secrets, **token}} for each in commands]
+    # Not the id of the process here: a node may be this machine, and its guard ends what has the rank's.
+    ids = [f"{placed.handle.server_id}.{rank}" for rank in range(len(commands))]
+    also = {"SPT_NOENV": "1", "LAUNCHER_WEIGHTS": str(weights)}
+    told = [{**each.env, **each.secrets, **also, machine.SERVER_ID: own} for each, own in zip(commands, ids, strict=True)]
+    ranks = [{"argv": each.argv, "env": env} for each, env in zip(commands, told, strict=True)]
     os.close(local.open_log(log))
     try:
         pipe = os.open(placed.folder / "orders", os.O_WRONLY | os.O_NONBLOCK)
