@@ -43,6 +43,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.head: subprocess.Popen[bytes] | None = None
+        self.nodes: dict[int, subprocess.Popen[bytes]] = {}
         self.tag = f"l{os.getpid() % 100_000}"
         self.net = f"10.{os.getpid() % 100 + 100}.{os.getpid() // 100 % 250}"
         self.port = own_port()
@@ -86,6 +87,7 @@ class Cluster:
         for _ in range(3):
             (self.folder / f"{self.host(node)}.log").unlink(missing_ok=True)
             started = self._start(within, self.host(node), f"--address={self.address}", f"--num-cpus={CPUS}")
+            self.nodes[node] = started
             if self._came_up(started, self.host(node)):
                 return
         raise AssertionError(self._printed(self.host(node)))
@@ -101,6 +103,8 @@ class Cluster:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        if started := self.nodes.pop(node, None):
+            started.wait()
 
     def pids(self, node: int) -> list[int]:
         """The processes of a node that live."""
