@@ -7,12 +7,12 @@ import json
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,17 +122,26 @@ def give(placed: Placed, commands: Sequence[Command], *, weights: Path, log: Pat
     told = [{**each.env, **each.secrets, **also, machine.SERVER_ID: own} for each, own in zip(commands, ids, strict=True)]
     ranks = [{"argv": each.argv, "env": env} for each, env in zip(commands, told, strict=True)]
     os.close(local.open_log(log))
-    try:
-        pipe = os.open(placed.folder / "orders", os.O_WRONLY | os.O_NONBLOCK)
-        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
-            raise FileNotFoundError
-    except OSError:
-        message = "what held its place on the cluster is gone"
-        raise LauncherError(message, hint="`ray status` shows whether the cluster runs") from None
-    os.set_blocking(pipe, True)
+    pipe = _pipe(placed)
+    if pipe is None:
+        local.stop(placed.handle, grace=_GRACE)
+        hint = "`ray status` shows whether the cluster runs"
+        raise LauncherError("what held its place on the cluster is gone", hint=hint)
     with os.fdopen(pipe, "wb") as orders:
         orders.write(json.dumps({"ranks": ranks, "log": str(log)}).encode() + b"\n")
     return placed.handle
+
+
+def _pipe(placed: Placed) -> int | None:
+    """Its pipe, to write into; None if nobody listens, who may take a moment to."""
+    deadline = time.monotonic() + _GRACE
+    while local.alive(placed.handle) and time.monotonic() < deadline:
+        with suppress(OSError):
+            pipe = os.open(placed.folder / "orders", os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(pipe, True)
+            return pipe
+        time.sleep(_POLL)
+    return None
 
 
 def interpreter(env: Mapping[str, str]) -> Path:
