@@ -26,6 +26,8 @@ pytestmark = pytest.mark.real
 NAME = "smollm2-135m"
 # What Ray is told that a node has: a replica takes a whole one, and three ranks on two cores would wait for one another.
 CPUS = 1
+# Who asks, and how long each waits before it asks again: engines that start need the same cores.
+SESSIONS, PAUSE = 3, 1.0
 
 
 def ip(*words: str, check: bool = True) -> str:
@@ -173,7 +175,7 @@ class Asking:
         self.answers = 0
         self.faults: list[str] = []
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(4)]
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(SESSIONS)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -188,7 +190,7 @@ class Asking:
     def _ask(self, number: int) -> None:
         client = openai.OpenAI(base_url=self.base_url, api_key=self.key, max_retries=0, timeout=120)
         words = f"Session {number}: {QUESTION[0]['content']}"
-        while not self._over.wait(0.2):
+        while not self._over.wait(PAUSE):
             try:
                 client.chat.completions.create(model=NAME, messages=[{"role": "user", "content": words}], max_tokens=4)
                 self.answers += 1
