@@ -71,7 +71,8 @@ LAYERS = (
 
 # Run by an engine's interpreter, never imported.
 SCRIPTS = {
-    "conversion", "inspection", "engines.sglang_start", "engines.vllm_start", "runners.gang", "runners.spare", "modelscope_fetch",
+    "conversion", "inspection", "engines.sglang_start", "engines.vllm_start", "runners.gang", "runners.spare",
+    "modelscope_fetch",
 }  # fmt: skip
 
 # Values and decisions are computed: nothing in them may touch the machine.

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,9 @@ class Gang:
             remove_placement_group(group)
             for name in ("orders", "placed"):
                 (self._folder / name).unlink(missing_ok=True)
-            self._folder.rmdir()
+            # Why there is no place is still to be read; whoever reads it takes the folder away.
+            with suppress(OSError):
+                self._folder.rmdir()
 
     def _run(self, group: Any) -> int:
         for number in range(self._nodes):
