@@ -30,6 +30,7 @@ from tests.real.conftest import Machine  # noqa: E402
 from tests.real.test_cluster import NAME, SESSIONS, Asking, Cluster, awaited, host_of, servers  # noqa: E402
 
 NODES = (1, 2, 3)
+KILLED = ("node", "engine", "holder")
 # A start on two busy cores takes a minute and a half; five of them and their delays are patience enough (seconds).
 PATIENCE = 600.0
 
@@ -42,12 +43,11 @@ class Soak:
     cluster: Cluster
     dice: random.Random
 
-    def round(self, kind: str) -> dict[str, Any]:
-        """One kill, and how long it took until all served again."""
+    def round(self, kind: str, what: str) -> dict[str, Any]:
+        """One kill of KILLED, and how long it took until all served again."""
         before = {key: each["handle"]["server_id"] for key, each in servers(self.machine).items()}
         server = servers(self.machine)[self.dice.choice(sorted(before))]
         kills: dict[str, Callable[[dict[str, Any]], str]] = {"node": self._node, "engine": self._engine, "holder": self._holder}
-        what = self.dice.choice(sorted(kills))
         begun = time.monotonic()
         killed = kills[what](server)
         awaited(lambda: self._ids() != before and self._all_ready(len(before)), PATIENCE)
@@ -109,8 +109,8 @@ def _soaked(soak: Soak, kind: str, words: tuple[str, ...], rounds: int) -> int:
     up = soak.machine.json("up", NAME, "--port", str(own_port()), *options)
     with Asking(up["base_url"], Path(up["key_file"]).read_text().strip()) as asking:
         told = []
-        for _ in range(rounds):
-            told.append(soak.round(kind))
+        for number in range(rounds):
+            told.append(soak.round(kind, KILLED[number % len(KILLED)]))
             _tell(told[-1] | {"answers": asking.answers, "faults": len(asking.faults)})
     seconds = [each["seconds"] for each in told]
     _tell({"kind": kind, "rounds": rounds, "answers": asking.answers, "faults": asking.faults[:5], "count": len(asking.faults)})

@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -23,7 +24,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -244,11 +244,6 @@ class Gang:
         finally:
             self._stop()
             remove_placement_group(group)
-            for name in ("orders", "placed"):
-                (self._folder / name).unlink(missing_ok=True)
-            # Why there is no place is still to be read; whoever reads it takes the folder away.
-            with suppress(OSError):
-                self._folder.rmdir()
 
     def _run(self, group: Any) -> int:
         for number in range(self._nodes):
@@ -259,6 +254,8 @@ class Gang:
         self._hosts = [each["host"] for each in places]
         self._tell("placed", {"hosts": self._hosts, "ports": places[0]["ports"]})
         orders = self._orders()
+        # Nobody reads there any more. Where there was no place, whoever reads why takes the folder away.
+        shutil.rmtree(self._folder, ignore_errors=True)
         if orders is None:
             return 4
         log = os.open(orders["log"], os.O_WRONLY | os.O_APPEND)
