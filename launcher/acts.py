@@ -29,8 +29,8 @@ from launcher.lifecycle import Policy
 from launcher.progress import Silent
 from launcher.runners import spares
 from launcher.server import Server, Swapped, Wanted
-from launcher.serving import plan_again
-from launcher.swap import Seat
+from launcher.serving import plan_again, plan_beside, size
+from launcher.swap import REPLICA, Seat
 from launcher.watch import Watch
 from launcher.world import World
 
@@ -103,21 +103,25 @@ class Acts:
     def _launch(self, want: Wanted, before: Server) -> Launch:
         spec = replace(want.planned, context=before.shrunk or want.planned.context)
         refuse_full_disk(self._world.home)
-        plan = plan_again(self._world, spec)
+        plan = plan_beside(self._world, spec) if REPLICA in before.seat and not spec.cluster else plan_again(self._world, spec)
         # Files may have gone since: an engine must never start on a part.
         whole = want.prepared.whole and local_model.fault(want.prepared.weights) is None
         ready = want.prepared if whole else self._world.prepare(plan, Silent())
-        key, port = self._books.key(want.name), ports.free(FIRST_OF_ENGINES + secrets.randbelow(MANY))
+        placed = self._world.clusters.place(self._world.home, size(self._world, plan, spec)) if spec.cluster else None
+        host, port = (placed.hosts[0], placed.ports[0]) if placed else (ports.LOOPBACK, 0)
+        key, port = self._books.key(want.name), port or ports.free(FIRST_OF_ENGINES + secrets.randbelow(MANY))
         return Launch(
             want=want,
             plan=plan,
-            site=Site(python=ready.python, weights=ready.weights, host=ports.LOOPBACK, port=port, api_key=key),
+            site=Site(python=ready.python, weights=ready.weights, host=host, port=port, api_key=key),
             environment=ready.environment,
             caches=ready.caches,
             version=ready.version,
             engine=self._world.engines[plan.engine],
             home=self._world.home,
             runner=self._world.runner,
+            clusters=self._world.clusters,
+            placed=placed,
             seat=before.seat,
         )
 
@@ -181,7 +185,7 @@ class Acts:
             self._switch(ready, ready.swapped, want.back)
         else:
             self._books.record(ready)
-        if watched.launch and want.spare and server.handle:
+        if watched.launch and want.spare and server.handle and not watched.launch.placed:
             what, room = watched.launch, self._world.inventory().ram.available
             spares.learn(self._world.home, what.command, server.handle, inherited=want.env)
             spares.make(self._world.home, what.command, environment=what.environment, room=room, inherited=want.env)

@@ -79,6 +79,15 @@ def _system_fault(error: OSError) -> LauncherError:
 # -- verbs: each turns what was typed into values, calls its command and shows the result --
 
 
+def _spread(spec: "ServerSpec", typed: argparse.Namespace) -> "ServerSpec":
+    """Where it runs, and how often; raises LauncherError for nodes of no cluster."""
+    from dataclasses import replace
+
+    if typed.nodes and not typed.on_cluster:
+        raise LauncherError("--nodes are those of a cluster", hint="--on-cluster ADDRESS names it")
+    return replace(spec, replicas=typed.replicas, cluster=typed.on_cluster, nodes=typed.nodes)
+
+
 def _up(typed: argparse.Namespace) -> int:
     from launcher import host
     from launcher.commands import up, wire
@@ -86,7 +95,7 @@ def _up(typed: argparse.Namespace) -> int:
 
     host.refuse_platform()
     request = up.UpRequest(
-        spec=_packed(typed) if typed.pack else _spec(typed),
+        spec=_spread(_packed(typed) if typed.pack else _spec(typed), typed),
         targets={} if typed.no_wire else wire.named(("openhands", *typed.wire), TARGETS),
         chosen=frozenset(typed.wire),
         known={} if typed.no_wire else TARGETS,

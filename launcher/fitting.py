@@ -58,7 +58,7 @@ class Candidate:
     @property
     def loaded(self) -> Quantisation:
         """What the weights are in once they are loaded."""
-        return _loaded(self.architecture, self.variant)
+        return loaded_as(self.architecture, self.variant)
 
     def draft_fault(self, pipeline: int) -> str | None:
         """Why the model's own heads cannot draft in so many stages; None if they can."""
@@ -83,7 +83,7 @@ def quantised(profile: Profile, variant: Variant) -> Architecture:
     return replace(found, quantisation=variant.quantisation) if variant.quantisation else found
 
 
-def _loaded(architecture: Architecture, variant: Variant) -> Quantisation:
+def loaded_as(architecture: Architecture, variant: Variant) -> Quantisation:
     """The repository's own quantisation, or the one that the engine makes."""
     return architecture.quantisation or PRECISIONS[variant.precision]
 
@@ -91,7 +91,7 @@ def _loaded(architecture: Architecture, variant: Variant) -> Quantisation:
 def lightest(profile: Profile) -> int:
     """Bytes of the weights of the smallest variant: what no machine with less memory can serve."""
     made = ((quantised(profile, variant), variant) for variant in profile.variants)
-    return min(memory.weights(each, _loaded(each, variant), 1, files=variant.size) for each, variant in made)
+    return min(memory.weights(each, loaded_as(each, variant), 1, files=variant.size) for each, variant in made)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from launcher import probe, store
 from launcher.errors import LauncherError
 from launcher.server import Server, Wanted
+from launcher.swap import REPLICA
 from launcher.world import World
 
 _LOOK = 0.05
@@ -15,9 +16,12 @@ _ATTEND = 1.0
 
 def follow(world: World, want: Wanted) -> Server:
     """Show how the wish is made so, until the server is proven; raises LauncherError with the reason if its start fails."""
-    shown, told = "", 0
+    shown, told, followed = "", 0, ""
     for _ in looks(world):
         server = store.started(world.home, want)
+        if server and server.key != followed:
+            # Of several replicas one comes after another.
+            shown, told, followed = "", 0, server.key
         if server:
             for note in server.notes[told:]:
                 world.progress.say(note)
@@ -54,7 +58,8 @@ def _show(world: World, want: Wanted, server: Server, shown: str) -> str:
         world.progress.update(f"asking: {probe.QUESTION}")
     elif server.phase:
         done = round(server.share * 100) if server.share is not None else 0
-        world.progress.update(server.phase, done, 100 if done else 0, left=server.left)
+        which = f"{server.key}: " if REPLICA in server.seat else ""
+        world.progress.update(which + server.phase, done, 100 if done else 0, left=server.left)
     return shown
 
 

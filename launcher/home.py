@@ -136,6 +136,11 @@ class Home:
         return self.root / "spare"
 
     @property
+    def clusters(self) -> Path:
+        """A folder for each server on a cluster: its place, and the pipe for its orders."""
+        return self.root / "clusters"
+
+    @property
     def openhands_config(self) -> Path:
         """A config.toml of our own, for an OpenHands that has none."""
         return self.root / "openhands" / "config.toml"

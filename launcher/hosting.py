@@ -108,7 +108,8 @@ class Host:
             busy=busy,
             waiting=of_route.waiting,
             asked=of_route.asked + offset if of_route.asked else 0.0,
-            worked=of_route.succeeded + offset if of_route.succeeded else 0.0,
+            # Of several, which one it was that worked nobody counts: each is asked by itself.
+            worked=of_route.succeeded + offset if of_route.succeeded and (server.spec.replicas or 1) == 1 else 0.0,
             failed=of_route.failed,
         )
 

@@ -18,8 +18,8 @@ from launcher.gpu import GIB, Inventory, holders, named
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.probe import Proof
-from launcher.runners import spares
-from launcher.runners.base import Handle, Runner
+from launcher.runners import ray, spares
+from launcher.runners.base import Clusters, Handle, Placed, Runner
 from launcher.server import Server, Wanted
 from launcher.world import World
 
@@ -51,6 +51,17 @@ class Launch:
     home: Home
     runner: Runner
     seat: str = ""
+    clusters: Clusters = ray
+    placed: Placed | None = None
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What runs on each node of a cluster. Which GPUs it gets there, Ray says."""
+        hosts, port = (self.placed.hosts, self.placed.ports[1]) if self.placed else ((), 0)
+        made = self.engine.ranks(self.plan, self.site, hosts, port) if len(hosts) > 1 else (self.command,)
+        kept = [each.keeping(self.engine.CACHES, self.caches) for each in made]
+        env = [{name: value for name, value in each.env.items() if name != "CUDA_VISIBLE_DEVICES"} for each in kept]
+        return tuple(replace(each, env=variables) for each, variables in zip(kept, env, strict=True))
 
     @property
     def command(self) -> Command:
@@ -66,9 +77,11 @@ def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
 
     Recorded before it runs: whatever happens from then on, the server's id finds its processes.
     """
-    spare = spares.find(what.home, what.command, inherited=what.want.env)
-    server_id = spare.handle.server_id if spare else str(uuid.uuid4())
+    spare = None if what.placed else spares.find(what.home, what.command, inherited=what.want.env)
+    waiting = what.placed or spare
+    server_id = waiting.handle.server_id if waiting else str(uuid.uuid4())
     plan = what.plan
+    here = () if what.placed else plan.gpus
     server = Server(
         spec=what.want.spec,
         engine=plan.engine,
@@ -78,12 +91,12 @@ def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
         base_url=base_url(what.site.host, what.site.port),
         log=what.log,
         since=time.time(),
-        gpus=tuple(gpu.index for gpu in plan.gpus),
+        gpus=tuple(gpu.index for gpu in here),
         tensor=plan.tensor,
         pipeline=plan.pipeline,
         kv_dtype=plan.kv_dtype,
         speculative=plan.manner.speculative is not None,
-        claim=plan.memory.claim if plan.gpus else 0,
+        claim=plan.memory.claim if here else 0,
         handle=Handle(pid=0, started=0.0, server_id=server_id, environment=what.environment),
         ask=what.want.ask,
         seat=what.seat,
@@ -94,6 +107,9 @@ def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
 def begin(what: Launch, server: Server, spare: spares.Spare | None) -> Server:
     """Start the engine of an announced server; raises LauncherError if it cannot be executed."""
     _rotate(what.log)
+    if what.placed:
+        placed = what.clusters.give(what.placed, what.commands, weights=what.site.weights, log=what.log)
+        return replace(server, handle=placed)
     command, env = what.command, what.want.env
     handle = spares.give(what.home, spare, command, log=what.log, inherited=env) if spare else None
     if handle is None:

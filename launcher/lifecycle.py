@@ -94,11 +94,18 @@ def step(server: Server | None, want: Wanted | None, sight: Sight, policy: Polic
     if server.ask != want.ask and sight.wakes and sight.alive:
         return _started(sight)
     if server.ask != want.ask:
-        return "end", "it is started anew"
+        return _begun_anew(server, sight)
     if server.handle.pid == 0:
         # Whoever announced it was killed before it could say what it started.
         return "end", "its start was cut off"
     return _running(server, want, sight, policy)
+
+
+def _begun_anew(server: Server, sight: Sight) -> tuple[Action, str]:
+    """One of several finishes its requests first: the others take the new ones."""
+    if sight.leaves and server.state == "ready" and sight.alive:
+        return "leave", "it is replaced"
+    return "end", "it is started anew"
 
 
 def _unwanted(server: Server, sight: Sight) -> tuple[Action, str]:

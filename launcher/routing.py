@@ -1,6 +1,7 @@
 """What the gateway is told of the servers: each one's route, from its wish and its record. Decisions only."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from launcher import swap
 from launcher.endpoint import place_of
@@ -27,8 +28,13 @@ def routes(wanted: Iterable[Wanted], servers: Sequence[Server], keys: Mapping[st
     wishes = {want.name: want for want in wanted}
     made = []
     for name in sorted({*wishes, *(server.name for server in servers)}):
-        server, want = swap.serving(wishes.get(name), [each for each in servers if each.name == name])
-        made.append(_route(name, want, server, keys.get(name, "")))
+        there = [each for each in servers if each.name == name]
+        server, want = swap.serving(wishes.get(name), there)
+        ready = [each for each in sorted(there, key=lambda each: each.key) if each.state == "ready"]
+        if want and ready and swap.is_replicated(want, there):
+            made.append(_merged(want, ready, keys.get(name, "")))
+        else:
+            made.append(_route(name, want, server, keys.get(name, "")))
     return tuple(made)
 
 
@@ -70,6 +76,14 @@ def is_down(want: Wanted, server: Server) -> bool:
         # Without a reason it is what somebody wished: a sleep, a swap, an unloading.
         return bool(server.detail)
     return server.state in {"waiting", "failed", "stopped"}
+
+
+def _merged(want: Wanted, ready: Sequence[Server], key: str) -> Route:
+    """Several replicas are one route; one of an earlier wish answers until its turn to be replaced comes."""
+    least = min(ready, key=lambda each: each.context)
+    route = _route(want.name, replace(want, ask=least.ask), least, key)
+    restarts = sum(each.restarts for each in ready)
+    return replace(route, backends=tuple(backend(each, key) for each in ready), restarts=restarts)
 
 
 def backend(server: Server, key: str) -> Backend:

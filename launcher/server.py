@@ -21,6 +21,8 @@ class ServerSpec:
     `model` is what was typed, and the served name once there is a plan; `origin` is then the repository or the folder that was
     typed, where the name alone would not find it again. `engine_args` are options for the engine, as typed. Code of the
     commit `trust_remote_code` may run. `pinned` is what was served, REPOSITORY@COMMIT: a restart serves the same weights.
+    So many `replicas` of it answer for its name. `cluster` is the address of the Ray cluster that it runs on, "" for this
+    machine, each replica on so many `nodes`.
     """
 
     model: str
@@ -39,6 +41,9 @@ class ServerSpec:
     engine_args: tuple[str, ...] = ()
     trust_remote_code: str = ""
     pinned: str = ""
+    replicas: int | None = None
+    cluster: str = ""
+    nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +181,9 @@ def serves(server: Server, asked: ServerSpec) -> bool:
         # What a plan made of these is its context: that it would come out the same, only the same words say.
         and asked.memory_share in {None, server.spec.memory_share}
         and asked.sessions in {None, server.spec.sessions}
+        and asked.replicas in {None, server.spec.replicas or 1}
+        and asked.cluster in {"", server.spec.cluster}
+        and asked.nodes in {None, server.spec.nodes or 1}
     )
 
 

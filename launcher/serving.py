@@ -6,8 +6,10 @@ from dataclasses import replace
 from launcher import processes, store
 from launcher.deciding import decide, refusal
 from launcher.errors import LauncherError
+from launcher.fitting import loaded_as
 from launcher.plan import Plan
 from launcher.runners import spares
+from launcher.runners.base import Size
 from launcher.server import Server, ServerSpec
 from launcher.world import World
 
@@ -20,6 +22,8 @@ def running_now(world: World) -> tuple[Server, ...]:
 
 def plan_now(world: World, spec: ServerSpec, without: Sequence[Server] = ()) -> Plan:
     """The plan on this machine once the servers `without` have made room; raises LauncherError if there is none."""
+    if spec.cluster:
+        return _on_cluster(world, spec)
     inventory = world.inventory()
     spare = spares.kept(world.home)
     handles = [each.handle for each in without if each.handle] + ([spare.handle] if spare else [])
@@ -35,6 +39,36 @@ def plan_now(world: World, spec: ServerSpec, without: Sequence[Server] = ()) -> 
     raise refusal(world, spec, inventory, outcome)
 
 
+def _on_cluster(world: World, spec: ServerSpec) -> Plan:
+    """The plan for so many nodes of a cluster: each holds a stage of a pipeline, or on CPUs a part of each layer."""
+    nodes = spec.nodes or 1
+    inventory = world.clusters.inventory(spec.cluster, nodes=nodes)
+    each = len(inventory.gpus) // nodes
+    if nodes == 1:
+        wish = spec
+    elif inventory.gpus:
+        wish = replace(spec, tensor=spec.tensor or each, pipeline=spec.pipeline or nodes)
+    else:
+        wish = replace(spec, tensor=None)
+    outcome = decide(world, wish, inventory)
+    if not isinstance(outcome, Plan):
+        raise refusal(world, wish, inventory, outcome)
+    if nodes == 1 or inventory.gpus:
+        return outcome
+    architecture, engine = outcome.profile.architecture, world.engines[outcome.engine]
+    if fault := engine.layout_fault(architecture, loaded_as(architecture, outcome.variant), tensor=nodes, pipeline=1):
+        raise LauncherError(f"{outcome.profile.name} cannot run on {nodes} nodes: {fault}", hint="another number of --nodes")
+    return replace(outcome, tensor=nodes)
+
+
+def size(world: World, plan: Plan, spec: ServerSpec) -> Size:
+    """What a server takes of each node: its GPUs and a core for the engine's own work; without any, the whole node."""
+    nodes = spec.nodes or 1
+    gpus = len(plan.gpus) // nodes
+    cpus = 1 if gpus else world.clusters.inventory(spec.cluster, nodes=nodes).cpu.cores
+    return Size(spec.cluster, nodes, cpus=cpus, gpus=gpus)
+
+
 def as_planned(spec: ServerSpec, plan: Plan) -> ServerSpec:
     """The wish in the words of its plan, so that a restart on another day is no other one."""
     return replace(
@@ -42,7 +76,8 @@ def as_planned(spec: ServerSpec, plan: Plan) -> ServerSpec:
         engine=plan.engine,
         variant=plan.variant.name,
         context=plan.context,
-        gpus=tuple(gpu.index for gpu in plan.gpus),
+        # On a cluster each start is given others.
+        gpus=() if spec.cluster else tuple(gpu.index for gpu in plan.gpus),
         tensor=plan.tensor,
         pipeline=plan.pipeline,
     )
@@ -51,9 +86,20 @@ def as_planned(spec: ServerSpec, plan: Plan) -> ServerSpec:
 def plan_again(world: World, planned: ServerSpec, without: Sequence[Server] = ()) -> Plan:
     """The plan that was made before, now: on the same devices, never on the CPU in their place; raises LauncherError."""
     plan = plan_now(world, planned, without)
+    if planned.cluster:
+        return plan
     if (found := tuple(gpu.index for gpu in plan.gpus)) != planned.gpus:
         wanted = f"GPU {', '.join(map(str, planned.gpus))}" if planned.gpus else "the CPU"
         there = f"GPU {', '.join(map(str, found))}" if found else "the CPU"
         message = f"{planned.model} has no room on {wanted} now, and was not planned for {there}"
         raise LauncherError(message, hint="`launcher gpus` shows who holds memory; `launcher up` plans it anew")
+    return plan
+
+
+def plan_beside(world: World, planned: ServerSpec) -> Plan:
+    """The same plan on other devices of this machine, for a further replica; raises LauncherError where they have no room."""
+    plan = plan_now(world, replace(planned, gpus=()))
+    if bool(plan.gpus) != bool(planned.gpus):
+        message = f"no more GPUs of this machine have room for another replica of {planned.model}"
+        raise LauncherError(message, hint="`launcher gpus` shows who holds memory; fewer --replicas fit")
     return plan

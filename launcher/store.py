@@ -15,7 +15,7 @@ from launcher.home import Home
 from launcher.prepared import Prepared
 from launcher.runners.base import Handle
 from launcher.server import Server, ServerSpec, Swapped, Wanted
-from launcher.swap import SEATS
+from launcher.swap import REPLICA, SEATS
 
 _PORTS = 1 << 16
 
@@ -87,12 +87,20 @@ def find(home: Home, name: str) -> Server | None:
 
 
 def started(home: Home, want: Wanted) -> Server | None:
-    """What was last seen of the server of this wish; raises LauncherError for a damaged record."""
-    return next((server for server in _of(home, want.name) if server.ask == want.ask), None)
+    """What was last seen of the server of this wish; raises LauncherError for a damaged record.
+
+    Of several replicas it is the first that is not ready: None while one of them was not begun, though the others are.
+    """
+    found = [server for server in _of(home, want.name) if server.ask == want.ask]
+    late = next((server for server in found if server.state != "ready"), None)
+    whole = len(found) >= (want.spec.replicas or 1)
+    return late or (found[0] if found and whole else None)
 
 
 def _of(home: Home, name: str) -> list[Server]:
-    found = [_if_there(home.state / "seen" / f"{name}{seat}.json") for seat in SEATS]
+    folder = home.state / "seen"
+    replicas = sorted(folder.glob(f"{name}{REPLICA}*.json"))
+    found = [_if_there(path) for path in (*(folder / f"{name}{seat}.json" for seat in SEATS), *replicas)]
     return [server for server in found if server]
 
 

@@ -204,8 +204,9 @@ class Supervisor:
 
     def _robber(self, server: Server, handle: Handle) -> str:
         """What is to be told if somebody else answers there: an engine listens long after its port was chosen."""
-        _, port = place_of(server.base_url)
-        if ports.is_held_by(port, self.world.runner.processes(handle)):
+        host, port = place_of(server.base_url)
+        # On another machine its port was held until a moment before its start, and what it prints tells whether it got it.
+        if host != ports.LOOPBACK or ports.is_held_by(port, self.world.runner.processes(handle)):
             return ""
         return f"port {port} was taken meanwhile by {ports.holder(port) or 'a program that is gone again'}"
 

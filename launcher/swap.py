@@ -14,6 +14,8 @@ from launcher.server import Server, Wanted
 
 # A model has two seats: while one server serves, another may come.
 SEATS = ("", "@2")
+# Replicas have one each: the first a model's own, the others with a number.
+REPLICA = "~"
 
 Outcome = Literal["coming", "there", "failed"]
 
@@ -57,6 +59,9 @@ def seats(wishes: Mapping[str, Wanted], servers: Mapping[str, Server]) -> tuple[
     for want in wishes.values():
         if is_displaced(want, wishes, everyone):
             continue
+        if is_replicated(want, everyone):
+            told |= _replicas(want, servers)
+            continue
         for each in _kept(want, everyone):
             if key := _key(each, want, servers, told):
                 wakes = _is_twin(servers.get(key), each)
@@ -65,6 +70,41 @@ def seats(wishes: Mapping[str, Wanted], servers: Mapping[str, Server]) -> tuple[
     for key, server in servers.items():
         told.setdefault(key, Seat(key, None, leaves=(server.name, server.ask) in gone))
     return tuple(told.values())
+
+
+def is_replicated(want: Wanted, servers: Iterable[Server]) -> bool:
+    """Whether several servers answer for this wish, or did until it was made."""
+    several = (want.spec.replicas or 1) > 1 or any(REPLICA in each.seat for each in servers if each.name == want.name)
+    return several and want.back is None
+
+
+def _replicas(want: Wanted, servers: Mapping[str, Server]) -> dict[str, Seat]:
+    """The seats of its replicas. Those of an earlier wish leave one by one, each once all the others serve."""
+    count = want.spec.replicas or 1
+    keys = [f"{want.name}{REPLICA}{number}" if number > 1 else want.name for number in range(1, count + 1)]
+    old = [key for key in keys if key in servers and _serves_before(servers[key], want)]
+    left = next((key for key in old if servers[key].state == "ending"), None)
+    if left is None and all(_is_ready(servers.get(key)) for key in keys):
+        left = next(iter(old), None)
+    told = {}
+    for key in keys:
+        stays = key in old and key != left
+        told[key] = Seat(key, replace(want, ask=servers[key].ask) if stays else want, leaves=key == left)
+    there = not old and all(_is_ready(servers.get(key)) for key in keys)
+    for key, server in servers.items():
+        if server.name == want.name and key not in told:
+            stays = not there and server.ask != want.ask and _serves_before(server, want)
+            told[key] = Seat(key, replace(want, ask=server.ask) if stays else None, leaves=not stays)
+    return told
+
+
+def _serves_before(server: Server, want: Wanted) -> bool:
+    """Whether it was started for an earlier wish, and still answers."""
+    return server.ask != want.ask and server.handle is not None and server.state in {"ready", "ending"}
+
+
+def _is_ready(server: Server | None) -> bool:
+    return server is not None and server.state == "ready"
 
 
 def serving(want: Wanted | None, servers: Iterable[Server]) -> tuple[Server | None, Wanted | None]:

@@ -140,6 +140,7 @@ def _add_wire(wire: argparse.ArgumentParser) -> None:
 def _add_up(up: argparse.ArgumentParser) -> None:
     _add_model(up)
     _add_choice(up)
+    _add_replicas(up)
     up.add_argument(
         "--config-file",
         type=Path,
@@ -453,6 +454,16 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         help="an option for the engine itself, with --engine; --engine-arg=--name=value, as often as needed",
     )
     _add_trust(parser)
+
+
+def _add_replicas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--replicas", type=_number(1, 64), metavar="N", help="so many servers of it behind the one address; they share requests"
+    )
+    parser.add_argument(
+        "--on-cluster", default="", metavar="ADDRESS", help="on nodes of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT"
+    )
+    parser.add_argument("--nodes", type=_number(1, 64), metavar="N", help="each server over so many nodes of the cluster")
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,8 @@ from launcher.profile_weights import Found
 from launcher.progress import Progress
 from launcher.recipe_site import Answer
 from launcher.release import Releases
-from launcher.runners.base import Runner
+from launcher.runners import ray
+from launcher.runners.base import Clusters, Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class World:
     tells of its model, `recipe` what vLLM's people say of a repository, or why they do not; `attend` sees to it that a
     supervisor is at work in this world's home, and raises LauncherError where none can be; `env` is the user's environment;
     `user_home` is where agents keep their files and `cwd` where the user stands; `profiles` are the folders of profiles, the
-    user's own last.
+    user's own last; `clusters` are Ray's.
     """
 
     home: Home
@@ -44,3 +45,4 @@ class World:
     attend: Callable[["World"], None]
     runner: Runner
     progress: Progress
+    clusters: Clusters = ray

@@ -37,11 +37,13 @@ LAYERS = (
         "llm_env", "client_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
-        "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.tally", "gateway.turns",
+        "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.spread", "gateway.tally",
+        "gateway.turns",
     }),
     ("registries", {"engines.registry", "wiring.registry", "running.registry"}),
     ("doors", {
-        "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "pip_settings", "uv",
+        "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "runners.ray",
+        "pip_settings", "uv",
         "runners.spares", "environments", "installing", "inspecting", "resolving", "weights", "catalogue", "probe", "store",
         "history", "systemd", "wiring.apply", "interfaces",
         "wiring.diff", "wiring.records", "wiring.pointing", "containers",
@@ -68,7 +70,10 @@ LAYERS = (
 )  # fmt: skip
 
 # Run by an engine's interpreter, never imported.
-SCRIPTS = {"conversion", "inspection", "engines.sglang_start", "runners.spare", "modelscope_fetch"}
+SCRIPTS = {
+    "conversion", "inspection", "engines.sglang_start", "engines.vllm_start", "runners.gang", "runners.spare",
+    "modelscope_fetch",
+}  # fmt: skip
 
 # Values and decisions are computed: nothing in them may touch the machine.
 PURE = {"words", "values", "protocols", "texts", "decisions", "registries"}

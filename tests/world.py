@@ -122,6 +122,9 @@ class StubEngine:
         env = {"VLLM_SERVER_DEV_MODE": "1"} if plan.manner.can_sleep else {}
         return Command(words, env=env, secrets={"VLLM_API_KEY": site.api_key})
 
+    def ranks(self, plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Command, ...]:
+        raise NotImplementedError(f"the stub runs on one node, not on {hosts} ({plan}, {site}, {port})")
+
     def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)
 

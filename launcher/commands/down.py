@@ -46,7 +46,8 @@ def run(world: World, name: str | None) -> DownResult:
         servers, damaged = store.look(world.home)
         wanted, unreadable = store.wishes(world.home)
         names = _known((*(server.name for server in servers), *(want.name for want in wanted)), name)
-        running = tuple(s.name for s in servers if s.name in names and s.handle and world.runner.processes(s.handle))
+        there = (s.name for s in servers if s.name in names and s.handle and world.runner.processes(s.handle))
+        running = tuple(dict.fromkeys(there))
         for each in names:
             store.unwant(world.home, each)
         if running:

@@ -10,6 +10,7 @@ from launcher.endpoint import Window
 from launcher.errors import LauncherError
 from launcher.exposure import Opening
 from launcher.server import Server, State, state_now
+from launcher.swap import REPLICA
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class PsResult:
             state = Text(row.state, _COLOURS[row.state])
             duration = _duration(time.time() - server.since)
             table.add_row(
-                server.name,
+                server.key if REPLICA in server.seat else server.name,
                 server.engine,
                 state,
                 str(row.pid or "-"),

@@ -191,6 +191,14 @@ class _FailedError(Exception):
 
 def _place(world: World, alias: str | None) -> Wanted:
     """What is to be replaced: what an alias or a name stands for, else the only model that is wanted."""
+    found = _named_place(world, alias)
+    if (found.spec.replicas or 1) > 1:
+        hint = f"`launcher up {found.name}` with other options replaces them one by one"
+        raise LauncherError(f"{found.name} has {found.spec.replicas} replicas, and a swap takes the place of one", hint=hint)
+    return found
+
+
+def _named_place(world: World, alias: str | None) -> Wanted:
     wanted = {want.name: want for want in store.wanted(world.home)}
     if alias and (found := wanted.get(store.aliases(world.home).get(alias, alias))):
         return found

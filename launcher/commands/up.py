@@ -162,14 +162,16 @@ def _up(world: World, request: UpRequest) -> UpResult:
         planned=as_planned(spec, plan),
         prepared=ready,
         env=inheritable(world.env),
-        spare=request.spare,
+        spare=request.spare and not spec.cluster,
         idle_stop=request.idle_stop,
         keep=request.keep,
         fallback=_fallback(world, request, spec.model),
     )
     with _wished(world, want, port):
         if any(server.name == want.name for server in running):
-            world.progress.say(f"{want.name} is stopped: it is started anew")
+            several = (spec.replicas or 1) > 1
+            how = "its replicas are replaced one by one" if several else "is stopped: it is started anew"
+            world.progress.say(f"{want.name}{':' if several else ''} {how}")
         server = follow(world, want)
         # Its words are on record; what is left to prove is that the agent's address and key lead to it.
         _proof(world, replace(expected, context=server.context), tokens=1)

@@ -201,6 +201,9 @@ class Engine(Protocol):
     def command(self, plan: Plan, site: Site) -> Command:
         """What starts the engine for this plan at this site."""
 
+    def ranks(self, plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Command, ...]:
+        """What starts it on several nodes, the first of which is the site's; they meet at this port of the first."""
+
     def phase(self, line: str) -> Phase | None:
         """What a line of the engine's log tells of the start's phase; None for most lines."""
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -227,6 +228,16 @@ def command(plan: Plan, site: Site) -> Command:
     secrets = {"LAUNCHER_API_KEY": site.api_key}
     imports = (str(START), PROGRAM)
     return Command(argv=tuple(argv), env=env, secrets=secrets, imports=imports, beneath=BENEATH[CUDA if plan.gpus else CPU])
+
+
+def ranks(plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Command, ...]:
+    """Every node starts the same server; all but the first only say that they are well (entrypoints/engine.py)."""
+    made = []
+    for rank, host in enumerate(hosts):
+        one = command(plan, replace(site, host=host))
+        nodes = ("--nnodes", str(len(hosts)), "--node-rank", str(rank), "--dist-init-addr", f"{hosts[0]}:{port}")
+        made.append(replace(one, argv=(*one.argv, *nodes)))
+    return tuple(made)
 
 
 def phase(line: str) -> Phase | None:

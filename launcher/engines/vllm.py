@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 from launcher import recipe_options
@@ -24,6 +25,8 @@ VERSION = "0.32.0"
 # Only Python 3.11 has the CPU build of PyTorch everywhere that we looked.
 PYTHON: Mapping[str, str] = MappingProxyType({CPU: "3.11", CUDA: "3.12"})
 PROGRAM = "vllm.entrypoints.openai.api_server"
+# The command of a rank of several, whose server is not the module's.
+START = Path(__file__).with_name("vllm_start.py")
 # What the server imports as it starts comes after what its module does (0.4 s of 6).
 AHEAD = (PROGRAM, "vllm.v1.engine.async_llm", "vllm.ir")
 # gguf and accelerate: what conversion.py needs beside the engine.
@@ -224,6 +227,20 @@ def command(plan: Plan, site: Site) -> Command:
     return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=AHEAD, beneath=beneath)
 
 
+def ranks(plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Command, ...]:
+    """The first node serves, the others work for it without an address (entrypoints/cli/serve.py, run_headless)."""
+    made = []
+    for rank, host in enumerate(hosts):
+        one = command(plan, replace(site, host=host))
+        model, *options = one.argv[one.argv.index("--model") + 1 :]
+        nodes = ("--nnodes", str(len(hosts)), "--node-rank", str(rank), "--master-addr", hosts[0], "--master-port", str(port))
+        argv = (str(site.python), "-I", str(START), "serve", model, *options, *nodes, *(("--headless",) if rank else ()))
+        # Unbound: every rank would take the same first cores of a host that several of them share.
+        bound = {} if plan.gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        made.append(Command(argv=argv, env={**one.env, **bound, "VLLM_HOST_IP": host}, secrets=one.secrets))
+    return tuple(made)
+
+
 def phase(line: str) -> Phase | None:
     """What a line of the log tells of the start's phase."""
     return vllm_log.phase(line)
@@ -272,7 +289,10 @@ def _gpu_options(plan: Plan) -> list[str]:
 
 def _cpu_options(plan: Plan) -> list[str]:
     # Eager: compiling for a CPU takes longer than it saves an agent.
-    return ["--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(plan.manner.sequences), "--enforce-eager"]
+    return [
+        *("--kv-cache-memory-bytes", str(plan.memory.kv), "--max-num-seqs", str(plan.manner.sequences), "--enforce-eager"),
+        *(("--tensor-parallel-size", str(plan.tensor)) if plan.tensor > 1 else ()),
+    ]
 
 
 def _parser_options(plan: Plan) -> list[str]:

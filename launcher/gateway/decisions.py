@@ -9,6 +9,7 @@ import msgspec
 
 from launcher.gateway.limits import Limits
 from launcher.gateway.paths import WAYS, Way
+from launcher.gateway.spread import choose
 from launcher.gateway.table import ON_DEMAND, Key, Route, Table
 
 
@@ -122,15 +123,26 @@ def destination(table: Table, model: str | None) -> Route | Refusal:
 
 
 def decide(
-    route: Route, loads: Sequence[int | None], *, waiting: int = 0, queue: int = 512, divert: bool = True
+    route: Route,
+    loads: Sequence[int | None],
+    *,
+    waiting: int = 0,
+    queue: int = 512,
+    divert: bool = True,
+    prefix: bytes = b"",
 ) -> int | Hold | Divert | Refusal:
     """Which backend a request goes to now, or that it waits, or why it does neither.
 
     `loads` are the requests at each of the route's backends, None for one that did not answer just now; `waiting` counts those
-    that came before. Without `divert` no provider can be asked: it has no such path, or was asked in vain.
+    that came before. Without `divert` no provider can be asked: it has no such path, or was asked in vain. Requests of one
+    `prefix` should meet the same backend.
     """
     state = route.state
-    if state == "ready" and not waiting and (best := _least(loads, route.slots)) is not None:
+    if (
+        state == "ready"
+        and not waiting
+        and (best := choose(route.backends, loads, slots=route.slots, prefix=prefix)) is not None
+    ):
         return best
     unanswered = state == "ready" and all(load is None for load in loads)
     if divert and (state == "remote" or (route.fallback and (route.down or unanswered))):
@@ -151,15 +163,6 @@ def _unservable(route: Route) -> Refusal | None:
     if route.state == "failed":
         return Refusal(503, f"{route.name} cannot be served: {route.detail or 'its start failed'}", "model_failed")
     return None
-
-
-def _least(loads: Sequence[int | None], slots: int) -> int | None:
-    """The backend with the least to do that has a slot free."""
-    best, least = None, slots or 1 << 60
-    for number, load in enumerate(loads):
-        if load is not None and load < least:
-            best, least = number, load
-    return best
 
 
 # Seconds: an engine that is not swamped has served some of what waits by then.

@@ -73,6 +73,7 @@ class Exchange:
     link: Link | None = None
     task: asyncio.Task[None] | None = None
     waiting = False
+    prefix = b""
     faulted = 0.0
     tries = 0
     retried = False
@@ -140,6 +141,8 @@ class Exchange:
         if asked.model and asked.model != route.name:
             content = body.with_model(content, route.name)
         self.body = [content]
+        if len(route.backends) > 1:
+            self.prefix = body.prefix(content)
         served = self.served = self.board.served[route.name]
         served.asked = self.started
         self.waiting = True

@@ -22,7 +22,7 @@ from launcher.gateway.links import FarPool, Link, Pool
 from launcher.gateway.metrics import Reading
 from launcher.gateway.pages import Pages
 from launcher.gateway.switchboard import Switchboard
-from launcher.gateway.table import Backend, Remote, Table, Usage
+from launcher.gateway.table import LOOPBACK_NAMES, Backend, Remote, Table, Usage
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -174,7 +174,9 @@ class Gateway:
 
     def _engine_pool(self, backend: Backend) -> Pool:
         async def connect(new: Callable[[], Link]) -> Link:
-            _, link = await asyncio.get_running_loop().create_connection(new, backend.host, backend.port)
+            transport, link = await asyncio.get_running_loop().create_connection(new, backend.host, backend.port)
+            if backend.host not in LOOPBACK_NAMES:
+                _notice_silence(transport.get_extra_info("socket"))
             return link
 
         host = f"[{backend.host}]" if ":" in backend.host else backend.host
@@ -206,6 +208,14 @@ class Gateway:
         if self._log is not None and self._loop is not None:
             with suppress(RuntimeError):  # the loop's threads are gone at its very end
                 self._writing = self._loop.run_in_executor(None, access_log.write, self._log, lines)
+
+
+def _notice_silence(connection: socket.socket) -> None:
+    """A machine that lost its power says nothing: the kernel asks it, and breaks the connection after about 20 s (tcp(7))."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000)):
+        if number := getattr(socket, option, None):
+            connection.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 def _keep_freed_memory() -> None:

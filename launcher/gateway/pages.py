@@ -97,29 +97,34 @@ class Pages:
             self._read = (time.monotonic(), readings)
         return readings
 
-    async def _told(self, table: Table) -> list[tuple[str, str]]:
-        """What each engine that runs tells of itself, with its model's name; nothing of one that does not answer in time."""
+    async def _told(self, table: Table) -> list[tuple[str, str, str]]:
+        """What each engine that runs tells of itself, with its model's name and, of several, its address.
+
+        Nothing of one that does not answer in time.
+        """
         from aiohttp import ClientError, ClientSession, ClientTimeout
 
         if self._session is None:
             self._session = ClientSession(timeout=ClientTimeout(total=_RELAY_TIME))
         session = self._session
 
-        async def ask(name: str, url: str, key: str) -> tuple[str, str]:
+        async def ask(route: Route, backend: Backend) -> tuple[str, str, str]:
+            place = f"{backend.host}:{backend.port}"
+            replica = place if len(route.backends) > 1 else ""
             try:
-                async with session.get(url, headers={"Authorization": f"Bearer {key}"}) as answer:
-                    return name, await answer.text() if answer.status == 200 else ""  # noqa: PLR2004 - the status
+                async with session.get(f"http://{place}/metrics", headers={"Authorization": f"Bearer {backend.key}"}) as answer:
+                    return route.name, replica, await answer.text() if answer.status == 200 else ""  # noqa: PLR2004 - the status
             except (ClientError, TimeoutError, OSError, UnicodeDecodeError):
-                return name, ""
+                return route.name, replica, ""
 
         asked = [
-            ask(route.name, f"http://{backend.host}:{backend.port}/metrics", backend.key)
+            ask(route, backend)
             for route in table.routes.values()
             if route.state in {"ready", "held"}
             for backend in route.backends
             if isinstance(backend, Backend)
         ]
-        return [told for told in await asyncio.gather(*asked) if told[1]]
+        return [told for told in await asyncio.gather(*asked) if told[2]]
 
 
 def models(table: Table) -> dict[str, object]:

@@ -8,12 +8,15 @@ _SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(\{)?(.*)", re.DOTALL)
 _SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created")
 
 
-def merged(told: Iterable[tuple[str, str]]) -> str:
-    """Prometheus' text format of several engines, as one; (model, text) each. Lines that are not of the format are left out."""
+def merged(told: Iterable[tuple[str, str, str]]) -> str:
+    """Prometheus' text format of several engines, as one. Lines that are not of the format are left out.
+
+    (model, replica, text) each; "" for the only one of a model: of two samples with the same labels none is taken.
+    """
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
-    for model, text in told:
-        label = f'model="{_escaped(model)}"'
+    for model, replica, text in told:
+        label = f'model="{_escaped(model)}"' + (f',replica="{_escaped(replica)}"' if replica else "")
         mine: dict[str, list[str]] = {}
         for line in text.splitlines():
             if head := _HEAD.match(line):

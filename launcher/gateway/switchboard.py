@@ -17,6 +17,8 @@ class Request(Protocol):
 
     key: str
     number: int
+    # What tells which requests belong together, b"" where nothing has to.
+    prefix: bytes
     # When its engine first did not answer, 0.0 if none failed it (`time.monotonic`).
     faulted: float
 
@@ -93,7 +95,7 @@ class Switchboard:
     def place(self, request: Request, served: Served) -> None:
         """Give the request a turn, a place in the line, or the reason why neither."""
         loads = [None if pool.bad_until else pool.in_flight for pool in served.pools]
-        action = decide(served.route, loads, waiting=len(served.turns), queue=self.table.queue)
+        action = decide(served.route, loads, waiting=len(served.turns), queue=self.table.queue, prefix=request.prefix)
         if type(action) is int:
             request.go(served.pools[action])
         else:
@@ -121,7 +123,10 @@ class Switchboard:
             action = decide(served.route, loads)
             if type(action) is not int:
                 return
-            served.turns.take().go(served.pools[action])
+            request = served.turns.take()
+            # There is a place: this asks only which one is its own.
+            own = decide(served.route, loads, prefix=request.prefix) if request.prefix else action
+            request.go(served.pools[own if type(own) is int else action])
 
     def sweep(self, now: float) -> bool:
         """Ask engines again that did not answer, close what was idle too long; whether anything needs another sweep."""

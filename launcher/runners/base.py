@@ -1,11 +1,13 @@
 """What a place that runs commands can do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from launcher.command import Command
+from launcher.gpu import Inventory
+from launcher.home import Home
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,39 @@ class Handle:
     server_id: str
     environment: Path
     scratch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a server takes of a cluster: `cpus` and `gpus` on each of `nodes`."""
+
+    address: str
+    nodes: int
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A place on a cluster, held by a process that waits for its orders: the nodes' addresses, and free ports of the first."""
+
+    handle: Handle
+    folder: Path
+    hosts: tuple[str, ...]
+    ports: tuple[int, ...]
+
+
+class Clusters(Protocol):
+    """Machines that a scheduler of their own has. A server there is a process here, which a Runner ends with all of it."""
+
+    def inventory(self, address: str, *, nodes: int) -> Inventory:
+        """What so many nodes of a kind have together; raises LauncherError where the cluster cannot be asked or has too few."""
+
+    def place(self, home: Home, size: Size) -> Placed:
+        """Have a server placed that is told its orders later; raises LauncherError where it has no room."""
+
+    def give(self, placed: Placed, commands: Sequence[Command], *, weights: Path, log: Path) -> Handle:
+        """Start these, one on each node; what they print goes into `log`. Raises LauncherError if the place is gone."""
 
 
 class Runner(Protocol):

@@ -233,3 +233,14 @@ def test_devices_are_named_by_what_cannot_move() -> None:
 def test_nothing_is_told_to_anybody() -> None:
     env = sglang.command(planned("smollm2-135m", machine(ram=16)), SITE).env
     assert (env["DO_NOT_TRACK"], env["HF_HUB_DISABLE_TELEMETRY"], env["HF_HUB_OFFLINE"]) == ("1", "1", "1")
+
+
+def test_on_several_nodes_each_starts_the_same_and_knows_its_place() -> None:
+    plan = planned("openhands-lm-32b", machine(4, 79.25), Wish(tensor=2, pipeline=2))
+    hosts = ("10.0.0.1", "10.0.0.2")
+    for rank, (host, each) in enumerate(zip(hosts, sglang.ranks(plan, SITE, hosts, 20_000), strict=True)):
+        alone = sglang.command(plan, replace(SITE, host=host))
+        # server_args.py: --nnodes, --node-rank, --dist-init-addr (<host>:<port>).
+        where = ("--nnodes", "2", "--node-rank", str(rank), "--dist-init-addr", "10.0.0.1:20000")
+        assert each == replace(alone, argv=(*alone.argv, *where))
+        assert "--pipeline-parallel-size" in each.argv

@@ -197,3 +197,27 @@ def test_a_full_card_has_a_budget_below_zero() -> None:
     budget = vllm.gpu_budget(PROFILES["smollm2-135m"].architecture, gpu, weights=1, tensor=1)
     assert budget.claim == 0
     assert budget.kv < 0
+
+
+def test_on_several_nodes_the_first_serves_and_the_others_work_for_it() -> None:
+    plan = replace(planned("smollm2-135m", machine(ram=16)), tensor=3)
+    hosts = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    first, *others = vllm.ranks(plan, replace(SITE, host=hosts[0]), hosts, 29_501)
+    alone = vllm.command(plan, replace(SITE, host=hosts[0]))
+    where = ("--nnodes", "3", "--node-rank", "0", "--master-addr", "10.0.0.1", "--master-port", "29501")
+    assert first.argv == ("/env/bin/python", "-I", str(vllm.START), "serve", "/weights/model", *alone.argv[6:], *where)
+    assert options(plan)["--tensor-parallel-size"] == "3"
+    for rank, (host, other) in enumerate(zip(hosts[1:], others, strict=True), 1):
+        text = " ".join(other.argv)
+        assert f"--host {host} " in text
+        assert text.endswith(f"--node-rank {rank} --master-addr 10.0.0.1 --master-port 29501 --headless")
+        assert (other.env["VLLM_HOST_IP"], other.env["VLLM_CPU_OMP_THREADS_BIND"]) == (host, "nobind")
+        assert (other.secrets, SITE.api_key in text) == (alone.secrets, False)
+
+
+def test_stages_on_several_nodes_of_gpus_are_told_as_one_pipeline() -> None:
+    plan = planned("openhands-lm-32b", machine(4, 79.25), Wish(tensor=2, pipeline=2))
+    ranks = vllm.ranks(plan, replace(SITE, host="a"), ("a", "b"), 29_501)
+    assert all("--tensor-parallel-size 2" in " ".join(each.argv) for each in ranks)
+    assert all("--pipeline-parallel-size 2" in " ".join(each.argv) for each in ranks)
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in ranks[0].env

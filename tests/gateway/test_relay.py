@@ -18,7 +18,7 @@ vllm:ttft_sum 0.5
 
 
 def test_two_engines_are_one_text_that_prometheus_reads() -> None:
-    text = merged([("a", VLLM), ('b "2"', VLLM)])
+    text = merged([("a", "", VLLM), ('b "2"', "", VLLM)])
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert sorted(families) == ["vllm:num_requests_running", "vllm:prompt_tokens", "vllm:ttft"]
     for family in families.values():
@@ -36,8 +36,15 @@ def test_two_engines_are_one_text_that_prometheus_reads() -> None:
     ],
 )
 def test_a_sample_gets_its_model(line: str, expected: str) -> None:
-    assert merged([("a", line)]) == f"{expected}\n"
+    assert merged([("a", "", line)]) == f"{expected}\n"
 
 
 def test_what_is_no_metric_is_left_out() -> None:
-    assert merged([("a", "<html>\n\n# EOF\n")]) == ""
+    assert merged([("a", "", "<html>\n\n# EOF\n")]) == ""
+
+
+def test_replicas_of_a_model_are_told_apart() -> None:
+    text = merged([("a", "10.0.0.1:12000", VLLM), ("a", "10.0.0.2:12000", VLLM)])
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert {sample.labels["replica"] for sample in samples} == {"10.0.0.1:12000", "10.0.0.2:12000"}
+    assert len({(sample.name, *sorted(sample.labels.items())) for sample in samples}) == len(samples)
