@@ -454,7 +454,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_on(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
-    machine = "2xA100-80GB, RTX-4090, 2xNAME:48GiB, or a file made by `gpus --json`"
+    machine = "2xA100-80GB, RTX-4090, 2xNAME:48GiB, '4x(8xH100-80GB)', or a file made by `gpus --json`"
     parser.add_argument("--on", default=default, metavar="MACHINE", help=machine)
 
 
