@@ -13,7 +13,7 @@ from launcher import catalogue, model_facts, store
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm
-from launcher.engines.base import Budget, Fault, Site, Sleep
+from launcher.engines.base import Budget, Container, Fault, Image, Site, Sleep
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.home import Home
 from launcher.hosting import Host
@@ -49,6 +49,7 @@ class StubEngine:
     LAST_FOR_CUDA: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({12: "0.1"}))
     IMPORTS: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({"cpu": ("torch",), "cuda": ()}))
     CACHES: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"STUB_CACHE": "stub"}))
+    IMAGE: Image = vllm.IMAGE
     READY_PATH: str = "/health"
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
@@ -121,6 +122,9 @@ class StubEngine:
         words = (*argv, "--max-model-len", str(plan.context), *sleeps, *flags, *plan.manner.extra)
         env = {"VLLM_SERVER_DEV_MODE": "1"} if plan.manner.can_sleep else {}
         return Command(words, env=env, secrets={"VLLM_API_KEY": site.api_key})
+
+    def contained(self, plan: Plan, container: Container) -> Command:
+        return vllm.contained(plan, container)
 
     def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)
