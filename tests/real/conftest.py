@@ -92,6 +92,12 @@ def litellm_proxy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has Ray Serve and SkyPilot."""
+    return _environment("exports", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of programs: the agents that come by npm, each as its lock says, and the node that one of them needs.
 
