@@ -98,7 +98,9 @@ class State:
         home = "/root" if self.user.startswith("0") else "/home/launcher"
         env = [f"{key}={value}" for key, value in {**passed, **self.known, **self.env, "HOME": home}.items()]
         wheels = [each for each in [os.environ.get("PIP_FIND_LINKS", "")] if Path(each).is_absolute()]
-        mounts = [f"mount --bind /{each} {shlex.quote(str(self.root))}/{each}" for each in ("proc", "dev", "etc/ssl")]
+        mounts = [f"mount --bind /{each} {shlex.quote(str(self.root))}/{each}" for each in ("dev", "sys", "etc/ssl")]
+        mounts.append(f"mount -t proc proc {shlex.quote(str(self.root))}/proc")
+        mounts.append(f"mount -t tmpfs -o mode=1777 shm {shlex.quote(str(self.root / 'dev' / 'shm'))}")
         for each in wheels:
             (self.root / each.lstrip("/")).mkdir(parents=True, exist_ok=True)
             mounts.append(f"mount --bind {each} {shlex.quote(str(self.root))}{each}")
@@ -114,7 +116,8 @@ class State:
             f'cd {self.folder} && exec "$@"',
         ]
         script = " && ".join([*mounts, f"exec {shlex.join([*enter, 'sh', *words])}"])
-        command = ["unshare", "--mount", "--", "sh", "-c", script]
+        # As in a container, the first process is process 1, and nothing outlives it.
+        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script]
         if replace:
             os.execvp(command[0], command)  # noqa: S606 - there is no shell between, and signals reach who runs
         return subprocess.run(command, check=False).returncode
