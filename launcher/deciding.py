@@ -30,8 +30,6 @@ _LADDER = (
     "8xH100-80GB",
     "8xH200",
     "8xB300",
-    "2x(8xH200)",
-    "4x(8xH200)",
 )
 # What `up` without a name chooses among, of the shipped ones: the largest that gives an agent its window. OpenHands' own
 # coders, open ones for the cards between, and the model that needs neither a hub nor a GPU. The largest of all profiles would

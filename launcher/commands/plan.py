@@ -112,6 +112,11 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     for note in (*plan.notes, *plan.others):
         facts.add_row("note", note)
     shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]
+    if plan.nodes > 1:
+        shown += [
+            Text(),
+            Text(f"`launcher export kubernetes {plan.profile.name} --on ...` writes it for these machines, or skypilot"),
+        ]
     if command:
         shown += [Text(), Text("command", "dim"), copied(command.shell(separator=" \\\n  "))]
     return Group(*shown)
