@@ -25,7 +25,7 @@ def fault(export: Export) -> str | None:
     if not plan.gpus:
         return "the engine's image is built for GPUs, and this plan has none: name a machine that has with --on"
     if not isinstance(plan.variant.weights, HubWeights):
-        return "its weights lie on this machine or in a package, where no container finds them: `export systemd` serves it"
+        return "a container fetches its weights from the Hugging Face hub, and these lie elsewhere: `export systemd` serves it"
     return None
 
 

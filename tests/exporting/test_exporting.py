@@ -329,7 +329,9 @@ def test_skypilot_rents_the_plans_gpus(world: World, spec: ServerSpec, on: str, 
     ("form", "spec", "on", "hint"),
     [
         pytest.param("compose", ServerSpec(model="smollm2-135m"), machine(), "this plan has none", id="a CPU has no image"),
-        pytest.param("kubernetes", ServerSpec(model="smollm2-135m"), "T4", "in a package", id="weights out of a package"),
+        pytest.param(
+            "kubernetes", ServerSpec(model="smollm2-135m"), "T4", "these lie elsewhere", id="weights out of a package"
+        ),
         pytest.param("compose", KIMI, "2x(8xH100-80GB)", "on one machine", id="compose over machines"),
         pytest.param("systemd", KIMI, "2x(8xH100-80GB)", "a unit is one machine's", id="a unit over machines"),
         pytest.param("ray", replace(CODER, engine="sglang"), "2xA100-80GB", "--engine vllm", id="Ray knows one engine"),

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import yaml
 
 from launcher.engines import sglang, vllm
-from tests.real.conftest import Machine
+from tests import own_systemd
+from tests.real.conftest import ROOT, Machine
 
 pytestmark = pytest.mark.real
 
@@ -75,6 +77,18 @@ def test_skypilot_reads_its_task(machine: Machine, exports: Path, tmp_path: Path
 def test_litellms_proxy_reads_its_config(machine: Machine, litellm_proxy: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(exported(machine, "litellm", ("qwen3-coder-30b-a3b", "--on", "2xA100-80GB"))[0])
     assert ran(litellm_proxy, _LITELLM, "config.yaml", home=tmp_path) == "['qwen3-coder-30b-a3b']"
+
+
+@pytest.mark.skipif(bool(own_systemd.why_not()), reason=own_systemd.why_not() or "it can")
+def test_a_unit_is_at_work_once_its_model_answers_and_ends_with_it(machine: Machine, tmp_path: Path) -> None:
+    machine.run("pull", "smollm2-135m")
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+    words = [*alone, sys.executable, "-m", "tests.real.unit_alone", "smollm2-135m"]
+    env = {**machine.env, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen == {"started": ["active", "ready"], "killed": ["ready", True], "stopped": "stopped"}
 
 
 _VLLM = """
