@@ -266,6 +266,15 @@ def _plan(typed: argparse.Namespace) -> int:
     return _show(result, as_json=typed.json)
 
 
+def _export(typed: argparse.Namespace) -> int:
+    from launcher.commands import export
+    from launcher.exporting.registry import EXPORTERS
+
+    with _world() as world:
+        result = export.run(world, _spec(typed), _inventory(typed.on), EXPORTERS[typed.form], base_url=typed.base_url)
+    return _show(result, as_json=typed.json)
+
+
 def _gpus(typed: argparse.Namespace) -> int:
     from launcher.commands import gpus
 
@@ -659,6 +668,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "chat": _chat,
         "run": _run,
         "plan": _plan,
+        "export": _export,
         "gpus": _gpus,
         "models": _models,
         "models show": _models_show,

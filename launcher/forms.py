@@ -101,6 +101,24 @@ def litellm(llm: LLMConfig) -> dict[str, Any]:
     }
 
 
+def litellm_proxy(llm: LLMConfig, key: str) -> dict[str, Any]:
+    """The model in the list of a proxy's config.yaml (docs.litellm.ai, "Proxy config.yaml")."""
+    return {
+        "model_name": llm.served,
+        "litellm_params": {
+            "model": f"hosted_vllm/{llm.served}",
+            "api_base": llm.base_url,
+            "api_key": key,
+            "timeout": llm.timeout,
+        },
+        "model_info": {
+            **{name: value for name, value in litellm(llm).items() if name != "litellm_provider"},
+            "supports_function_calling": bool(llm.native_tool_calling),
+            "supports_vision": not llm.disable_vision,
+        },
+    }
+
+
 def inputs(llm: LLMConfig) -> list[str]:
     """What a model takes."""
     return ["text"] if llm.disable_vision else ["text", "image"]

@@ -34,7 +34,7 @@ class Gpu:
     """One GPU that an engine can be placed on, as the driver reports it; `compute` is its compute capability, (8, 9).
 
     `nvlinks` is None where the driver does not tell; `card` is the card that a MIG slice is cut from, None for a whole one;
-    `unified` says that its memory is the host's.
+    `unified` says that its memory is the host's; `node` is the number of its machine in a cluster.
     """
 
     index: int
@@ -47,6 +47,7 @@ class Gpu:
     nvlinks: NvLinks | None = None
     card: int | None = None
     unified: bool = False
+    node: int = 0
 
     @property
     def whole(self) -> int:

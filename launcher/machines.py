@@ -1,10 +1,10 @@
-"""Machines that are not here: named cards (`2xA100-80GB`), or an inventory that `launcher gpus --json` wrote elsewhere."""
+"""Machines that are not here: named cards (`2xA100-80GB`), several of them, or what `launcher gpus --json` wrote elsewhere."""
 
 import difflib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,11 +16,16 @@ _ABSENT: Final = object()
 
 # The most GPUs that one host was built with.
 MOST_GPUS = 16
+# Like machines of one cluster: more of them serve more copies of a model, not a larger one.
+MOST_NODES = 64
 LARGEST = 1024  # GiB of one GPU; beyond it somebody wrote MiB
 CORES = 16
 # The first driver for CUDA 13.
 DRIVER = "580.65.06"
-EXAMPLES = "for example 2xA100-80GB, RTX-4090, 2xMY-CARD:48GiB, or machine.json as `launcher gpus --json` writes it"
+EXAMPLES = (
+    "for example 2xA100-80GB, RTX-4090, 2xMY-CARD:48GiB, four machines as '4x(8xH100-80GB)', "
+    "or machine.json as `launcher gpus --json` writes it"
+)
 
 # What an idle card's total is short of when an engine has begun: its own CUDA context. Seen on the H100: 78.57 of 79.18 GiB.
 CONTEXT = 0.6
@@ -80,11 +85,14 @@ UNKNOWN_COMPUTE = (8, 0)
 def inventory_on(text: str) -> Inventory:
     """The machine that `--on` names: `[COUNTx]CARD`, `[COUNTx]NAME:SIZEGiB`, or the path of an inventory; else LauncherError.
 
+    `NODESx(...)` are so many like machines.
     Of a machine with named cards the rest is assumed: an idle x86_64 host (aarch64 for the GB10) with 16 cores, twice as much
     RAM as GPU memory (the very same memory for the GB10), and a driver that is current.
     """
     if text.endswith(".json") or "/" in text:
         return _from_file(Path(text))
+    if cluster := re.fullmatch(r"\s*(\d{1,4})\s*x\s*\((.*)\)\s*", text, re.IGNORECASE):
+        return _cluster(int(cluster[1]), inventory_on(cluster[2]))
     count, name, size = _parts(text)
     return _machine(_card(name, size), count)
 
@@ -153,6 +161,17 @@ def _machine(card: Card, count: int) -> Inventory:
     return Inventory(gpus=gpus, cpu=Cpu(name="assumed", cores=CORES, arch=card.arch), ram=ram, driver=DRIVER)
 
 
+def _cluster(nodes: int, each: Inventory) -> Inventory:
+    """So many machines like this one; a GPU's index counts through all of them."""
+    if not 1 <= nodes <= MOST_NODES:
+        raise LauncherError(f"a cluster has 1 to {MOST_NODES} machines, not {nodes}", hint=EXAMPLES)
+    if any(gpu.node for gpu in each.gpus):
+        raise LauncherError("a cluster is made of machines, not of clusters", hint=EXAMPLES)
+    size = len(each.gpus)
+    gpus = (replace(gpu, index=node * size + gpu.index, node=node) for node in range(nodes) for gpu in each.gpus)
+    return replace(each, gpus=tuple(gpus), ram=Ram(nodes * each.ram.total, nodes * each.ram.available))
+
+
 def to_json(inventory: Inventory) -> dict[str, Any]:
     """The inventory as plain values: sizes in bytes, compute capabilities as nvidia-smi writes them ("8.9")."""
     gpus = [asdict(gpu) | {"compute": f"{gpu.compute[0]}.{gpu.compute[1]}"} for gpu in inventory.gpus]
@@ -209,6 +228,7 @@ def _gpu(record: "_Record") -> Gpu:
         nvlinks=NvLinks(links.number("active"), links.numbers("peers"), links.flag("switched")) if links else None,
         card=record.number_or_null("card"),
         unified=record.flag("unified"),
+        node=record.number_or_null("node") or 0,
     )
     for each in (record, *processes, *([links] if links else [])):
         each.close()

@@ -49,7 +49,8 @@ class Manner:
 class Plan:
     """A variant on exact devices. No GPUs means the CPU. `context` is in tokens; `sessions` sequences of it fit at once.
 
-    `tensor` GPUs share each layer; `pipeline` such groups stand one after another, each with a part of the layers. `others`
+    `tensor` GPUs share each layer; `pipeline` such groups stand one after another, each with a part of the layers. In a cluster
+    the GPUs stand node by node, as many in each. `others`
     are the variants and engines that would only have been taken after it, and why.
     """
 
@@ -68,10 +69,17 @@ class Plan:
     others: tuple[str, ...] = ()
 
     @property
+    def nodes(self) -> int:
+        """On how many machines it runs."""
+        return len({gpu.node for gpu in self.gpus}) or 1
+
+    @property
     def devices(self) -> str:
-        """What it runs on, for a person: `2 x NVIDIA A100`, `CPU`."""
+        """What it runs on, for a person: `2 x NVIDIA A100`, `2 x (8 x NVIDIA H100)`, `CPU`."""
         if not self.gpus:
             return "CPU"
+        if self.nodes > 1:
+            return f"{self.nodes} x ({len(self.gpus) // self.nodes} x {self.gpus[0].name})"
         return f"{len(self.gpus)} x {self.gpus[0].name}" if len(self.gpus) > 1 else self.gpus[0].name
 
     @property

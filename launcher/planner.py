@@ -3,9 +3,11 @@
 The order of choice: the best precision that gives an agent a working context for all sessions, or else for one, since its
 answers depend on that; within it, the first engine that does, since their answers are alike; within that, the layout with the
 most context, then the fewest GPUs. Layers are split over GPUs one after another (a pipeline) only where no tensor-parallel
-group gives that context, and then for no more than it: such a group serves one session no faster than a single GPU.
+group gives that context, and then for no more than it: such a group serves one session no faster than a single GPU. Machines of
+a cluster stand one after another, and only where no single one gives it: between them is the slowest link.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,16 +39,38 @@ def plan(
 
     A context under AGENT_CONTEXT is refused unless it was asked for or is all that the model has. `starts` are the earlier
     ones on record, the oldest first: what they took corrects what the rules say. `releases` tells which release of each engine
-    would serve, where it is not simply the one that its adapter was written for.
+    would serve, where it is not simply the one that its adapter was written for. Of a cluster one machine is taken where any
+    holds the model in any precision.
     """
     wish = wish or Wish()
+    outcome = _planned(profile, inventory, engines, wish, starts, releases, across=False)
+    if isinstance(outcome, Plan) or not _is_cluster(inventory):
+        return outcome
+    return _planned(profile, inventory, engines, wish, starts, releases, across=True)
+
+
+def _is_cluster(inventory: Inventory) -> bool:
+    return len({gpu.node for gpu in inventory.gpus}) > 1
+
+
+def _planned(
+    profile: Profile,
+    inventory: Inventory,
+    engines: Mapping[str, Engine],
+    wish: Wish,
+    starts: Sequence[Start],
+    releases: Releases,
+    *,
+    across: bool,
+) -> Plan | DoesNotFit:
+    """The best plan on single machines, or `across` several."""
     tried: list[tuple[Candidate, Plan | None, str]] = []
     coarser: list[Candidate] = []
     for _, alike in groupby(_candidates(profile, engines, wish, starts, releases), key=_precision):
         if any(best and reaches(best, wish) for _, best, _ in tried):
             coarser += alike
         else:
-            tried += [(candidate, *_best(candidate, inventory)) for candidate in alike]
+            tried += [(candidate, *_best(candidate, inventory, across=across)) for candidate in alike]
     chosen = _chosen([(candidate, best) for candidate, best, _ in tried if best], wish)
     rejections = [
         Rejection(candidate.variant.name, candidate.engine.NAME, reason if best is None else _lost(best, chosen, profile, wish))
@@ -65,7 +89,8 @@ def plan(
         others = _told(each for each in rejections if places[each] > taken)
         return replace(best, notes=_notes(best, before, chosen[0], inventory), others=others)
     planned = any(best for _, best, _ in tried)
-    if not planned and inventory.gpus and CPU in profile.runs_on and not _over_gpus(wish):
+    on_gpus_only = _is_cluster(inventory) or _over_gpus(wish)
+    if not planned and inventory.gpus and CPU in profile.runs_on and not on_gpus_only:
         # Only now: a quantised variant on a GPU is better than a whole one on the CPU.
         outcome = plan(profile, replace(inventory, gpus=()), engines, wish, starts, releases=releases)
         if isinstance(outcome, Plan):
@@ -149,14 +174,14 @@ def _candidates(
                 yield Candidate(profile, variant, engine, wish, releases, starts)
 
 
-def _best(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
+def _best(candidate: Candidate, inventory: Inventory, *, across: bool) -> tuple[Plan | None, str]:
     if reason := next(_refusals(candidate, inventory), None):
         return None, reason
     if not inventory.gpus:
         return on_cpu(candidate, inventory)
     if CUDA not in candidate.profile.runs_on:
         return None, "this model is served on CPUs only"
-    best, reason = _best_layout(candidate, inventory)
+    best, reason = (_first_across if across else _best_layout)(candidate, inventory)
     if best and candidate.wish.can_sleep and _asleep(best) > inventory.ram.total:
         return (
             None,
@@ -182,6 +207,16 @@ def _best_layout(candidate: Candidate, inventory: Inventory) -> tuple[Plan | Non
     return best, reason
 
 
+def _first_across(candidate: Candidate, inventory: Inventory) -> tuple[Plan | None, str]:
+    """The plan on the fewest machines that give what is needed, with all the context that these carry; else None and why."""
+    best, reason = None, "there are no such groups of GPUs on several machines"
+    for _, layouts in groupby(_across(candidate, inventory.gpus), key=lambda layout: len({gpu.node for gpu in layout.gpus})):
+        best, reason = _best_of(candidate, list(layouts))
+        if best and reaches(best, candidate.wish):
+            break
+    return best, reason
+
+
 def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     """What was asked for and cannot be, however much memory there is."""
     engine, wish, release = candidate.engine, candidate.wish, candidate.release(CUDA if inventory.gpus else CPU)
@@ -197,16 +232,25 @@ def _refusals(candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     at_once = candidate.engine.SEQUENCES[CUDA if inventory.gpus else CPU]
     if wish.sessions and wish.sessions > at_once:
         yield f"{wish.sessions} sessions are more than the {at_once} that the engine takes at once"
-    size = (wish.tensor or 1) * (wish.pipeline or 1)
-    largest = max((len(group) for group in _like(inventory.gpus)), default=0)
-    if largest and size > largest:
-        yield f"needs {size} GPUs of one kind; the most that are alike here: {largest}"
+    if inventory.gpus and (reason := _scarce(wish, inventory.gpus)):
+        yield reason
     if not inventory.gpus and CPU in candidate.profile.runs_on and _over_gpus(wish):
         yield "--tensor and --pipeline split a model over GPUs, and there is none here"
     if wish.can_sleep and (reason := _sleepless(inventory)):
         yield reason
     if inventory.gpus and _would_be_whole(candidate):
         yield f"the profile has no option for {candidate.engine.NAME} that quantises to {candidate.variant.precision}"
+
+
+def _scarce(wish: Wish, gpus: tuple[Gpu, ...]) -> str | None:
+    """Why there are too few GPUs for the layout that was asked for; None if there are enough."""
+    size = (wish.tensor or 1) * (wish.pipeline or 1)
+    largest = max(sum(map(len, groups)) for groups in _alike(gpus))
+    if size > largest:
+        return f"needs {size} GPUs of one kind; the most that are alike here: {largest}"
+    if (wish.tensor or 1) > max(map(len, _like(gpus))):
+        return f"GPUs that share each layer are of one machine, and none here has {wish.tensor}; --pipeline goes over machines"
+    return None
 
 
 def _sleepless(inventory: Inventory) -> str | None:
@@ -258,26 +302,57 @@ def _worth(plan: Plan, candidate: Candidate) -> tuple[bool, int, int, int]:
 
 
 def _like(gpus: tuple[Gpu, ...]) -> list[list[Gpu]]:
-    """Groups of like GPUs, in each the freest first."""
+    """Groups of like GPUs of one machine, in each the freest first."""
 
-    def kind(gpu: Gpu) -> tuple[str, int, str]:
-        return gpu.name, gpu.total, gpu.uuid if gpu.slice else ""
+    def place(gpu: Gpu) -> tuple[str, int, str, int]:
+        return *_kind(gpu), gpu.node
 
-    return [sorted(like, key=lambda gpu: -gpu.free) for _, like in groupby(sorted(gpus, key=kind), key=kind)]
+    return [sorted(like, key=lambda gpu: -gpu.free) for _, like in groupby(sorted(gpus, key=place), key=place)]
+
+
+def _alike(gpus: tuple[Gpu, ...]) -> list[list[list[Gpu]]]:
+    """The same groups by what they are made of, one of each machine; in each the largest first."""
+    groups = groupby(_like(gpus), key=lambda group: _kind(group[0]))
+    return [sorted(each, key=lambda group: (-len(group), group[0].node)) for _, each in groups]
+
+
+def _kind(gpu: Gpu) -> tuple[str, int, str]:
+    return gpu.name, gpu.total, gpu.uuid if gpu.slice else ""
 
 
 def _layouts(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
     """What was asked for, or every group that the engine starts the model on, in every number of stages; smallest first."""
     wish, most = candidate.wish, candidate.profile.architecture.layers
+    # Of machines that are alike one stands for all.
+    groups = {(*_kind(group[0]), *(gpu.free for gpu in group)): group for group in reversed(_like(gpus))}
     layouts = [
         Layout(tuple(sorted(group[: tensor * pipeline], key=lambda gpu: gpu.index)), tensor, pipeline)
-        for group in _like(gpus)
+        for group in reversed(groups.values())
         for tensor in range(1, len(group) + 1)
         if wish.tensor in {None, tensor} and _illegal(candidate, tensor, 1) is None
         for pipeline in range(1, min(len(group) // tensor, most) + 1)
         if wish.pipeline in {None, pipeline} and (pipeline == 1 or _illegal(candidate, tensor, pipeline) is None)
     ]
     return iter(sorted(layouts, key=lambda layout: sum(gpu.free for gpu in layout.gpus)))
+
+
+def _across(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Iterator[Layout]:
+    """Layouts over two machines or more, the fewest first: as many stages on each, which unasked fill it.
+
+    Both engines want as many ranks on each node (vLLM, config/parallel.py: local_world_size; SGLang, entrypoints/engine.py:
+    pp_size_per_node).
+    """
+    wish, most = candidate.wish, candidate.profile.architecture.layers
+    for groups in _alike(gpus):
+        for nodes in range(2, len(groups) + 1):
+            least = min(len(group) for group in groups[:nodes])
+            for tensor, stages in itertools.product(range(least, 0, -1), range(1, least + 1)):
+                pipeline, size = nodes * stages, tensor * stages
+                if wish.tensor not in {None, tensor} or wish.pipeline not in {None, pipeline} or not size <= least:
+                    continue
+                if pipeline <= most and (size == least or wish.pipeline) and _illegal(candidate, tensor, pipeline) is None:
+                    chosen = (sorted(group[:size], key=lambda gpu: gpu.index) for group in groups[:nodes])
+                    yield Layout(tuple(itertools.chain.from_iterable(chosen)), tensor, pipeline)
 
 
 def _too_small(plan: Plan, goal: int, wish: Wish) -> str:
@@ -311,7 +386,12 @@ def _notes(plan: Plan, before: list[Rejection], candidate: Candidate, inventory:
 def _layout_notes(plan: Plan, candidate: Candidate, inventory: Inventory) -> Iterator[str]:
     """Why GPUs stay idle beside those that are used, or why they stand one after another."""
     wish = candidate.wish
-    if plan.pipeline > 1 and wish.pipeline is None:
+    if plan.nodes > 1:
+        yield (
+            f"no single machine gives it a working context: {plan.tensor} GPUs of one share each layer over its own links, and "
+            f"between the {plan.nodes} machines each token passes once from stage to stage"
+        )
+    elif plan.pipeline > 1 and wish.pipeline is None:
         yield f"the layers are split over {plan.pipeline} stages: no group that shares each layer gives this context to as many"
     if not plan.gpus or wish.tensor or wish.pipeline:
         return

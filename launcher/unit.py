@@ -5,7 +5,7 @@ What must be escaped is told by systemd.service(5), systemd.exec(5) and systemd.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Unit:
     """What systemd is to start for a home: `root` is the home, `log` the file for what it writes, `python` the interpreter.
 
-    `paths` is the PYTHONPATH that the interpreter needs to find this launcher, "" where it finds it by itself.
+    `paths` is the PYTHONPATH that the interpreter needs to find this launcher, "" where it finds it by itself. `up` are the
+    words behind `launcher up` for a model that it asks for itself; without any it keeps what was asked for.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Unit:
     log: Path
     paths: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    up: tuple[str, ...] = ()
 
 
 def name(root: Path, default: Path) -> str:
@@ -60,7 +62,8 @@ def text(unit: Unit) -> str:
     """The unit's file; raises LauncherError for a path that systemd cannot be told."""
     variables = {"LAUNCHER_HOME": str(unit.root), **({"PYTHONPATH": unit.paths} if unit.paths else {}), **unit.env}
     return _TEXT.format(
-        start=start_line(unit.python),
+        origin=_EXPORTED.format(name=unit.name) if unit.up else _WRITTEN,
+        start="\n".join([start_line(unit.python), *_asks(unit)]),
         environment="\n".join(f"Environment={_variable(name, value)}" for name, value in variables.items()),
         log=_specifiers(_fit(str(unit.log))),
         restart=RESTART,
@@ -73,6 +76,10 @@ def start_line(python: Path) -> str:
 
     -P: in the folder that systemd starts it in, something else may be called `launcher`.
     """
+    return f"ExecStart={_program(python)} serve"
+
+
+def _program(python: Path) -> str:
     path = _fit(str(python))
     if re.search(r"""["'\\]""", path):
         # systemd's config_parse_exec (core/load-fragment.c) takes no such program, however it is quoted.
@@ -80,7 +87,24 @@ def start_line(python: Path) -> str:
         raise LauncherError(f"systemd starts nothing that is called {path}", hint=hint)
     # In the program's own path `$$` would stay what it is: the colon turns variables off instead (systemd 244).
     colon = ":" if "$" in path else ""
-    return f'ExecStart={colon}"{_specifiers(path)}" -P -m launcher serve'
+    return f'{colon}"{_specifiers(path)}" -P -m launcher'
+
+
+def _asks(unit: Unit) -> Iterator[str]:
+    """The lines that ask for a model once `launcher serve` is at work."""
+    if not unit.up:
+        return
+    yield "# The unit is at work once this model is proven; one that serves already is left alone."
+    words = " ".join(_word(word) for word in ("up", *unit.up, "--no-wire", "--yes"))
+    yield f"ExecStartPost={_program(unit.python)} {words}"
+    yield "# The first time it fetches the engine and the weights."
+    yield "TimeoutStartSec=infinity"
+
+
+def _word(word: str) -> str:
+    """A word of a command line: systemd takes quotes, backslashes, $NAME and %n for more than they are."""
+    escaped = _fit(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{_specifiers(escaped)}"'
 
 
 def _variable(name: str, value: str) -> str:
@@ -103,8 +127,13 @@ def _unfit(value: str) -> bool:
     return bool(_CONTROL.search(value)) or value.encode(errors="ignore").decode() != value
 
 
+_WRITTEN = "# Written by `launcher enable`, which writes it anew; `launcher disable` takes it away."
+_EXPORTED = """\
+# Made by `launcher export systemd`. As ~/.config/systemd/user/{name}:
+#   systemctl --user daemon-reload && systemctl --user enable --now {name}
+# and `loginctl enable-linger`, so that it starts with the machine. The key is made by itself, in a file of yours alone."""
 _TEXT = """\
-# Written by `launcher enable`, which writes it anew; `launcher disable` takes it away.
+{origin}
 
 [Unit]
 Description=Keeps local models alive (launcher serve)

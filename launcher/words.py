@@ -88,10 +88,7 @@ def parser() -> "_Parser":
     chat = _verb(verbs, "chat", "talk to the model in the terminal")
     chat.add_argument("model", nargs="?", metavar="NAME", help="a model that `launcher ps` shows (default: the one that runs)")
     _add_run(_verb(verbs, "run", "start a coding agent on the model, with nothing written into its files"))
-    plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
-    _add_model(plan)
-    _add_choice(plan)
-    _add_on(plan)
+    _add_plan_verbs(verbs)
     gpus = _verb(verbs, "gpus", "the GPUs here, and who holds their memory")
     gpus.add_argument(
         "--watch", nargs="?", type=_seconds, const=REFRESH, metavar="SECONDS", help=f"look again until ^C (every {REFRESH} s)"
@@ -112,6 +109,21 @@ def parser() -> "_Parser":
     unwire = _verb(verbs, "unwire", "give the agents' files back as they were")
     unwire.add_argument("agents", nargs="*", metavar="AGENT", help="only these (default: all)")
     return root
+
+
+def _add_plan_verbs(verbs: Any) -> None:
+    plan = _verb(verbs, "plan", "what would run, and why; on another machine with --on")
+    _add_model(plan)
+    _add_choice(plan)
+    _add_on(plan)
+    export = _verb(verbs, "export", "the same plan as another program's file, on stdout: systemd, compose, kubernetes, ...")
+    export.add_argument("form", type=_form, metavar="FORM", help="systemd, compose, kubernetes, skypilot, ray, env or litellm")
+    export.add_argument("model", metavar="MODEL", help=_WHERE)
+    _add_choice(export)
+    _add_on(export)
+    export.add_argument(
+        "--base-url", type=_base_url, metavar="URL", help="for env and litellm: where it answers (default: this machine's own)"
+    )
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -476,7 +488,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_on(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
-    machine = "2xA100-80GB, RTX-4090, 2xNAME:48GiB, or a file made by `gpus --json`"
+    machine = "2xA100-80GB, RTX-4090, 2xNAME:48GiB, '4x(8xH100-80GB)', or a file made by `gpus --json`"
     parser.add_argument("--on", default=default, metavar="MACHINE", help=machine)
 
 
@@ -485,6 +497,20 @@ def _engine(text: str) -> str:
 
     if text not in ENGINES:
         raise argparse.ArgumentTypeError(f"unknown engine {text!r}; known: {', '.join(ENGINES)}")
+    return text
+
+
+def _form(text: str) -> str:
+    from launcher.exporting.registry import EXPORTERS
+
+    if text not in EXPORTERS:
+        raise argparse.ArgumentTypeError(f"unknown form {text!r}; known: {', '.join(EXPORTERS)}")
+    return text
+
+
+def _base_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?/v1", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://gpu-box:8000/v1")
     return text
 
 

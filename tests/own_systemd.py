@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,15 @@ def why_not() -> str:
 
 
 def main(root: Path, port: int) -> None:
+    stand_alone()
+    with homestead(root) as place:
+        place.env["XDG_RUNTIME_DIR"] = str(root / "run")
+        (root / "run").mkdir(mode=0o700)
+        print(json.dumps(story(place, port)))  # noqa: T201 - its result
+
+
+def stand_alone() -> None:
+    """Control groups and a place at work that no other systemd has, in these namespaces."""
     for words in (
         ["mount", "-t", "tmpfs", "none", str(GROUPS.parent)],
         ["mkdir", str(GROUPS)],
@@ -50,10 +59,6 @@ def main(root: Path, port: int) -> None:
         ["mkdir", "/run/systemd/system"],
     ):
         subprocess.run(words, check=True)
-    with homestead(root) as place:
-        place.env["XDG_RUNTIME_DIR"] = str(root / "run")
-        (root / "run").mkdir(mode=0o700)
-        print(json.dumps(story(place, port)))  # noqa: T201 - its result
 
 
 def story(place: Homestead, port: int) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def story(place: Homestead, port: int) -> dict[str, Any]:
         return place.ready().handle == server.handle and place.ready().restarts == 0 and lives(server)
 
     seen: dict[str, Any] = {}
-    with at_work(place):
+    with at_work(place.env):
         first = told(place, "enable")
         seen["enabled"] = is_the_same()
         os.kill(first["pid"], signal.SIGKILL)
@@ -76,28 +81,28 @@ def story(place: Homestead, port: int) -> dict[str, Any]:
         second = told(place, "enable")
         seen["written anew"] = [second["already"], is_the_same()]
         seen["disabled"] = [told(place, "disable")["models"], is_the_same()]
-        seen["its unit"] = ask(place, "show", "--property=LoadState", first["unit"])
+        seen["its unit"] = ask(place.env, "show", "--property=LoadState", first["unit"])
         third = told(place, "enable")
         seen["enabled again"] = is_the_same()
     seen["machine down"] = [lives(server), keeper(place)]
-    with at_work(place):
+    with at_work(place.env):
         awaited(lambda: keeper(place) not in {0, third["pid"]})
         again = place.ready()
         seen["machine up"] = [lives(again), again.restarts]
-        ask(place, "stop", first["unit"])
+        ask(place.env, "stop", first["unit"])
         seen["stopped"] = [lives(again), keeper(place)]
     return seen
 
 
 @contextmanager
-def at_work(place: Homestead) -> Iterator[None]:
+def at_work(env: Mapping[str, str]) -> Iterator[None]:
     """The user's systemd, from its start to its orderly end."""
-    with (Path(place.env["HOME"]) / "systemd.log").open("ab") as log:
+    with (Path(env["HOME"]) / "systemd.log").open("ab") as log:
         words = [str(SYSTEMD), "--user", "--unit=default.target", "--log-target=console"]
-        process = subprocess.Popen(words, env=place.env, stdout=log, stderr=log)
-        awaited(lambda: ask(place, "is-system-running") in {"running", "degraded"})
+        process = subprocess.Popen(words, env=env, stdout=log, stderr=log)
+        awaited(lambda: ask(env, "is-system-running") in {"running", "degraded"})
         yield
-        ask(place, "exit")
+        ask(env, "exit")
         process.wait(30)
 
 
@@ -109,9 +114,9 @@ def told(place: Homestead, *words: str) -> dict[str, Any]:
     return answer
 
 
-def ask(place: Homestead, *words: str) -> str:
+def ask(env: Mapping[str, str], *words: str) -> str:
     argv = ["systemctl", "--user", *words]
-    return subprocess.run(argv, env=place.env, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def keeper(place: Homestead) -> int:

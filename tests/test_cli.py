@@ -237,7 +237,7 @@ def test_a_plan_for_another_machine_is_whole(tmp_path: Path) -> None:
     plan = json.loads(launcher(tmp_path, "plan", "openhands-lm-32b", "--on", "2xA100-80GB", "--json").stdout)
     assert (plan["fits"], plan["variant"], plan["engine"], plan["tensor"], plan["pipeline"]) == (True, "bf16", "vllm", 2, 1)
     assert (plan["context"], plan["kv_dtype"]) == (131_072, "bf16")
-    assert plan["gpus"] == [{"index": number, "name": "NVIDIA A100-SXM4-80GB"} for number in (0, 1)]
+    assert plan["gpus"] == [{"index": number, "name": "NVIDIA A100-SXM4-80GB", "node": 0} for number in (0, 1)]
     assert plan["memory"].keys() == {"weights", "kv", "overhead", "claim", "kv_tokens"}
     assert plan["memory"]["kv_tokens"] >= 2 * plan["context"]
     assert "--tensor-parallel-size 2" in plan["command"]
@@ -278,7 +278,9 @@ def test_the_verbs_about_models_take_json_before_and_after_them(tmp_path: Path) 
     for words in (["models", "check", str(file), "--json"], ["models", "--json", "check", str(file)]):
         assert json.loads(launcher(tmp_path, *words).stdout)["sound"] is True
     for words in (["models", "show", "smollm2-135m", "--on", "T4"], ["models", "--on", "T4", "show", "smollm2-135m"]):
-        assert json.loads(launcher(tmp_path, *words, "--json").stdout)["plan"]["gpus"] == [{"index": 0, "name": "Tesla T4"}]
+        assert json.loads(launcher(tmp_path, *words, "--json").stdout)["plan"]["gpus"] == [
+            {"index": 0, "name": "Tesla T4", "node": 0}
+        ]
     assert "is sound" in launcher(tmp_path, "models", "check", str(file)).stdout
     groups = {row["name"]: row["group"] for row in json.loads(launcher(tmp_path, "models", "--on", "T4", "--json").stdout)}
     assert (groups["smollm2-135m"], groups["openhands-lm-32b"]) == ("now", "does_not_fit")

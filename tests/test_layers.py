@@ -12,18 +12,20 @@ LAYERS = (
     ("words", {"errors", "progress", "__init__"}),
     ("values", {
         "gpu", "command", "endpoint", "llm", "architecture", "layers", "parts", "quantisation", "profile_weights",
-        "memory", "profile", "profile_check", "plan", "release", "environment",
+        "unit", "memory", "profile", "profile_check", "plan", "release", "environment",
         "finding", "clearance", "prepared", "weight_files", "packed", "providers", "verified",
         "starts", "phases", "watch",
         "gateway.table", "gateway.limits", "gateway.paths", "forms",
     }),
-    ("protocols", {"engines.base", "runners.base", "wiring.base", "running.base", "results", "home", "server"}),
+    ("protocols", {
+        "engines.base", "runners.base", "wiring.base", "running.base", "exporting.base", "results", "home", "server",
+    }),
     ("texts", {
         "wiring.spans", "wiring.slots", "wiring.jsonc", "wiring.yaml_rows", "wiring.json_slots", "wiring.toml_lines",
-        "wiring.toml_rows",
+        "wiring.toml_rows", "exporting.images",
     }),
     ("decisions", {
-        "lifecycle", "swap", "carrying", "remote", "routing", "unit", "exposure",
+        "lifecycle", "swap", "carrying", "remote", "routing", "exposure",
         "planner", "fitting", "cuda", "diagnosis", "machines", "parsers", "derive", "recipe", "recipe_options", "engine_args",
         "engines.vllm", "engines.vllm_layouts", "engines.vllm_log", "engines.vllm_memory",
         "engines.vllm_faults", "engines.sglang_faults", "engines.library_faults",
@@ -34,13 +36,15 @@ LAYERS = (
         "running.openhands", "running.qwen",
         "wiring.opencode", "wiring.kilo", "wiring.claude", "wiring.qwen", "wiring.pi", "wiring.litellm", "wiring.llm",
         "wiring.aider", "wiring.continue_", "wiring.codex", "wiring.goose", "wiring.zed", "wiring.hermes", "wiring.openclaw",
+        "exporting.systemd", "exporting.compose", "exporting.kubernetes", "exporting.skypilot", "exporting.ray",
+        "exporting.env", "exporting.litellm",
         "llm_env", "client_env", "llm_settings", "retries", "tool_call",
         "checks.graphics", "checks.home", "checks.network", "checks.system",
         "fetch_plan", "retrying", "pace",
         "gateway.answers", "gateway.body", "gateway.decisions", "gateway.relay", "gateway.spread", "gateway.tally",
         "gateway.turns",
     }),
-    ("registries", {"engines.registry", "wiring.registry", "running.registry"}),
+    ("registries", {"engines.registry", "wiring.registry", "running.registry", "exporting.registry"}),
     ("doors", {
         "atomic", "child", "disk", "nvml", "host", "keys", "lock", "ports", "processes", "runners.local", "runners.ray",
         "pip_settings", "uv",
@@ -64,7 +68,8 @@ LAYERS = (
         "engines_use", "explain", "gpus", "keys", "keys_add", "keys_remove", "logs", "models", "models_add", "models_check",
         "models_show", "plan", "ps", "serve", "unwire", "up", "up_result", "wires", "pull", "pack", "models_verify",
         "models_rm", "swap", "sleep", "alias", "enable", "wire", "wire_check", "wire_result", "run",
-        "disable", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_serve", "llm_show", "llm_test", "llm_use",
+        "disable", "export", "llm", "llm_add", "llm_edit", "llm_env", "llm_rm", "llm_serve", "llm_show", "llm_test",
+        "llm_use",
     )}),
     ("surface", {"screen", "person", "words", "cli", "__main__"}),
 )  # fmt: skip
@@ -162,7 +167,7 @@ def test_the_table_names_no_module_that_is_gone() -> None:
     assert set(LAYER_OF) <= set(MODULES)
 
 
-@pytest.mark.parametrize("package", ["engines", "wiring", "running"])
+@pytest.mark.parametrize("package", ["engines", "wiring", "running", "exporting"])
 def test_an_adapter_is_named_in_its_registry_alone(package: str) -> None:
     inside = {name for name in set(MODULES) - SCRIPTS if name.startswith(f"{package}.")}
     adapters = {name for name in inside if LAYERS[LAYER_OF[name]][0] == "decisions"}

@@ -41,6 +41,24 @@ def test_a_machine_by_its_cards(text: str, seen: tuple[int, str, float, tuple[in
     assert inventory.cpu.arch == "x86_64"
 
 
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [
+        pytest.param("4x(8xH100-80GB)", 4, id="four machines"),
+        pytest.param(" 2 X ( 2 x L4 ) ", 2, id="with spaces"),
+        pytest.param("1x(RTX-4090)", 1, id="one is a machine as any other"),
+    ],
+)
+def test_a_cluster_is_like_machines_whose_gpus_are_counted_through(text: str, nodes: int) -> None:
+    cluster = inventory_on(text)
+    one = inventory_on(text[text.index("(") + 1 : text.rindex(")")])
+    assert [gpu.index for gpu in cluster.gpus] == list(range(nodes * len(one.gpus)))
+    assert [gpu.node for gpu in cluster.gpus] == [node for node in range(nodes) for _ in one.gpus]
+    assert {replace(gpu, index=0, uuid="", node=0) for gpu in cluster.gpus} == {replace(one.gpus[0], index=0, uuid="")}
+    assert cluster.ram.total == nodes * one.ram.total
+    assert from_json(to_json(cluster)) == cluster
+
+
 def test_unified_memory_is_there_only_once() -> None:
     inventory = inventory_on("GB10")
     assert inventory.gpus[0].total == inventory.ram.total == int(119.63 * GIB)
@@ -65,6 +83,9 @@ NONSENSE = {
     "4060ti": ("4060ti comes in several sizes", "RTX-4060Ti-8GB or RTX-4060Ti-16GB"),
     "0xH100": ("a machine has 1 to 16 GPUs, not 0", "2xA100-80GB"),
     "17xH100": ("a machine has 1 to 16 GPUs, not 17", "2xA100-80GB"),
+    "0x(2xL4)": ("a cluster has 1 to 64 machines, not 0", "four machines as '4x(8xH100-80GB)'"),
+    "65x(2xL4)": ("a cluster has 1 to 64 machines, not 65", "four machines as '4x(8xH100-80GB)'"),
+    "2x(2x(2xL4))": ("a cluster is made of machines, not of clusters", "four machines as '4x(8xH100-80GB)'"),
     "mine:0GiB": ("a GPU has 1 to 1024 GiB, not 0", "48GiB"),
     "mine:49140GiB": ("a GPU has 1 to 1024 GiB, not 49140", "48GiB"),
     "mine:48": ("cannot understand the machine 'mine:48'", "48GiB"),
@@ -100,6 +121,7 @@ def test_json_says_all_of_the_inventory_in_plain_values() -> None:
         "nvlinks": {"active": 4, "peers": [1], "switched": False},
         "card": None,
         "unified": False,
+        "node": 0,
     }
 
 

@@ -11,6 +11,7 @@ from launcher.architecture import read
 from launcher.engines.registry import ENGINES
 from launcher.fitting import Layout, setup_of
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
+from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Manner, Plan, Wish
 from launcher.profile import Profile
 from launcher.release import Release
@@ -779,3 +780,52 @@ def test_a_driver_that_is_new_enough_and_one_that_does_not_tell_change_nothing()
     )
     assert isinstance(first, Plan)
     assert others == [first, first]
+
+
+# docs.vllm.ai, "Parallelism and Scaling": tensor parallel over the GPUs of a node, pipeline parallel over the nodes.
+@pytest.mark.parametrize(
+    ("model", "on", "wish", "layout"),
+    [
+        pytest.param("deepseek-v3.1", "4x(8xH100-80GB)", Wish(variant="fp8"), (2, 8, 2), id="DeepSeek in FP8: two of four"),
+        pytest.param("kimi-k2.6", "4x(8xH100-80GB)", Wish(), (2, 8, 2), id="Kimi in INT4: the same"),
+        pytest.param("kimi-k2.6", "8x(4xH100-80GB)", Wish(), (3, 4, 3), id="machines of four: three of them"),
+        pytest.param("kimi-k2.6", "4x(8xH200)", Wish(), (1, 8, 1), id="where one machine holds it, one is used"),
+        pytest.param("kimi-k2.6", "4x(8xH100-80GB)", Wish(pipeline=4), (2, 4, 4), id="four stages: two on each of two"),
+        pytest.param("kimi-k2.6", "4x(8xH100-80GB)", Wish(tensor=4), (2, 4, 4), id="four GPUs to a layer: two stages on each"),
+        pytest.param("deepseek-v3.1", "4x(8xH100-80GB)", Wish(), (1, 8, 1), id="one machine comes before more bits"),
+    ],
+)
+def test_machines_stand_one_after_another_where_none_holds_the_model_alone(
+    model: str, on: str, wish: Wish, layout: tuple[int, int, int]
+) -> None:
+    plan = planner.plan(PROFILES[model], inventory_on(on), ENGINES, wish)
+    assert isinstance(plan, Plan), plan
+    assert (plan.nodes, plan.tensor, plan.pipeline) == layout
+    # Each group that shares a layer is of one machine, and all machines have as many.
+    groups = [plan.gpus[first : first + plan.tensor] for first in range(0, len(plan.gpus), plan.tensor)]
+    assert all(len({gpu.node for gpu in group}) == 1 for group in groups)
+    assert len({sum(gpu.node == node for gpu in plan.gpus) for node in range(plan.nodes)}) == 1
+    assert any("no single machine" in note for note in plan.notes) is (plan.nodes > 1)
+    # One of them is refused as a machine alone is.
+    alone = planner.plan(PROFILES[model], inventory_on(on[3:-1]), ENGINES, wish)
+    assert isinstance(alone, Plan) is (plan.nodes == 1)
+
+
+def test_several_machines_give_all_the_context_that_they_carry() -> None:
+    plan = planner.plan(PROFILES["deepseek-v3.1"], inventory_on("2x(8xH100-80GB)"), ENGINES, Wish(variant="fp8"))
+    assert isinstance(plan, Plan)
+    assert plan.context == PROFILES["deepseek-v3.1"].context_max
+
+
+@pytest.mark.parametrize(
+    ("on", "wish", "reason"),
+    [
+        pytest.param("2x(8xH100-80GB)", Wish(tensor=16), "are of one machine, and none here has 16", id="tensor across"),
+        pytest.param("2x(8xH100-80GB)", Wish(tensor=8, pipeline=3), "needs 24 GPUs of one kind", id="more than there are"),
+        pytest.param("2x(4xL40S)", Wish(), "8 x NVIDIA L40S can give", id="too little on all of them"),
+    ],
+)
+def test_what_no_machines_together_can_do_is_refused_with_the_reason(on: str, wish: Wish, reason: str) -> None:
+    outcome = planner.plan(PROFILES["kimi-k2.6"], inventory_on(on), ENGINES, wish)
+    assert isinstance(outcome, DoesNotFit)
+    assert reason in outcome.missing.reason

@@ -13,7 +13,7 @@ from launcher import catalogue, lock, model_facts, store
 from launcher.architecture import Architecture
 from launcher.command import Command
 from launcher.engines import vllm
-from launcher.engines.base import Budget, Fault, Site, Sleep
+from launcher.engines.base import Budget, Container, Fault, Image, Site, Sleep
 from launcher.gpu import GIB, Gpu, GpuProcess, Inventory
 from launcher.home import Home
 from launcher.hosting import Host
@@ -49,6 +49,7 @@ class StubEngine:
     LAST_FOR_CUDA: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({12: "0.1"}))
     IMPORTS: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({"cpu": ("torch",), "cuda": ()}))
     CACHES: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"STUB_CACHE": "stub"}))
+    IMAGE: Image = vllm.IMAGE
     READY_PATH: str = "/health"
     SEQUENCES: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"cpu": 8, "cuda": 8}))
     COMPUTE: tuple[int, int] = (7, 5)
@@ -124,6 +125,9 @@ class StubEngine:
 
     def ranks(self, plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Command, ...]:
         raise NotImplementedError(f"the stub runs on one node, not on {hosts} ({plan}, {site}, {port})")
+
+    def contained(self, plan: Plan, container: Container) -> Command:
+        return vllm.contained(plan, container)
 
     def phase(self, line: str) -> Phase | None:
         return vllm.phase(line)

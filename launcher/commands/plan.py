@@ -38,7 +38,8 @@ class PlanResult:
             "model": plan.profile.name,
             "variant": plan.variant.name,
             "engine": plan.engine,
-            "gpus": [{"index": gpu.index, "name": gpu.name} for gpu in plan.gpus],
+            "gpus": [{"index": gpu.index, "name": gpu.name, "node": gpu.node} for gpu in plan.gpus],
+            "nodes": plan.nodes,
             "tensor": plan.tensor,
             "pipeline": plan.pipeline,
             "context": plan.context,
@@ -69,6 +70,8 @@ def run(world: World, spec: ServerSpec, inventory: Inventory) -> PlanResult:
     outcome = decide(world, spec, inventory)
     if isinstance(outcome, DoesNotFit):
         return PlanResult(outcome, hint=what_would_do(world, spec, inventory, outcome))
+    if outcome.nodes > 1:
+        return PlanResult(outcome)  # a command for each node: `launcher export` writes them
     return PlanResult(outcome, command_of(world, outcome))
 
 
@@ -109,6 +112,11 @@ def _picture(plan: Plan, command: Command | None) -> "RenderableType":
     for note in (*plan.notes, *plan.others):
         facts.add_row("note", note)
     shown = [Text.assemble((plan.profile.name, "bold"), (f"  {plan.profile.title}", "dim")), facts, Text(), *_bars(plan)]
+    if plan.nodes > 1:
+        shown += [
+            Text(),
+            Text(f"`launcher export kubernetes {plan.profile.name} --on ...` writes it for these machines, or skypilot"),
+        ]
     if command:
         shown += [Text(), Text("command", "dim"), copied(command.shell(separator=" \\\n  "))]
     return Group(*shown)
@@ -121,7 +129,12 @@ def _bars(plan: Plan) -> "list[RenderableType]":
 
     memory = plan.memory
     used = memory.weights + memory.overhead + memory.kv
-    rows = [(f"GPU {gpu.index}", gpu.total, gpu.total - gpu.free) for gpu in plan.gpus] or [("memory", used, 0)]
+    # Of a cluster the fullest of each machine.
+    fullest = {gpu.node: gpu for gpu in sorted(plan.gpus, key=lambda gpu: -gpu.free)}
+    shown = plan.gpus if plan.nodes == 1 else [fullest[node] for node in sorted(fullest)]
+    word = "GPU" if plan.nodes == 1 else "node"
+    rows = [(f"{word} {gpu.node if plan.nodes > 1 else gpu.index}", gpu.total, gpu.total - gpu.free) for gpu in shown]
+    rows = rows or [("memory", used, 0)]
     table = Table.grid(padding=(0, 1))
     for label, total, others in rows:
         left = f", {max(0, total - used - others) / GIB:.1f} free" if plan.gpus else ""

@@ -27,6 +27,29 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """The image that the engine's makers publish: its name with its tag, and the variable that holds the key in it."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Where a plan runs in that image: the model (a folder in it, or a repository of the hub at `revision`) and its port there.
+
+    Of several `nodes` this is number `rank`, and `leader` the address of number 0: texts that an orchestrator may fill in.
+    """
+
+    model: str
+    port: int
+    revision: str = ""
+    nodes: int = 1
+    rank: str = "0"
+    leader: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What an engine makes of one device, in bytes a rank: what it claims of the device, and what of that is left for KV cache.
 
@@ -107,6 +130,10 @@ class Engine(Protocol):
     @property
     def CACHES(self) -> Mapping[str, str]:
         """Variables that say where the engine and its compilers keep what they make -> the folder for it in the caches'."""
+
+    @property
+    def IMAGE(self) -> Image:
+        """The CUDA build as its makers publish it, in the version that this adapter was written for."""
 
     @property
     def READY_PATH(self) -> str:
@@ -203,6 +230,9 @@ class Engine(Protocol):
 
     def ranks(self, plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Command, ...]:
         """What starts it on several nodes, the first of which is the site's; they meet at this port of the first."""
+
+    def contained(self, plan: Plan, container: Container) -> Command:
+        """What starts the engine in its image, where it sees no GPUs but the plan's; the key is no part of it."""
 
     def phase(self, line: str) -> Phase | None:
         """What a line of the engine's log tells of the start's phase; None for most lines."""

@@ -10,7 +10,7 @@ from launcher import memory
 from launcher.architecture import Architecture
 from launcher.command import Beneath, Command
 from launcher.engines import sglang_faults, sglang_log, sglang_memory, vllm_layouts, yarn
-from launcher.engines.base import Budget, Call, Site, Sleep
+from launcher.engines.base import Budget, Call, Container, Image, Site, Sleep
 from launcher.engines.sglang_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
@@ -54,6 +54,8 @@ CACHES: Mapping[str, str] = MappingProxyType(
         "CUDA_CACHE_PATH": "cuda",
     }
 )
+# Docker Hub's, tagged by release (docs.sglang.io, "Install SGLang": using Docker).
+IMAGE = Image(f"lmsysorg/sglang:v{VERSION}", key="SGLANG_API_KEY")
 # 503 until a first generation has worked (http_server.py, health_generate).
 READY_PATH = "/health"
 FAULTS = sglang_faults.FAULTS
@@ -95,6 +97,22 @@ SLEEPS: Mapping[int, Sleep] = {
     1: Sleep(down=(Call("/release_memory_occupation", {}),), up=(Call("/resume_memory_occupation", {}),))
 }
 
+# In its image: it has an option for the key alone, which everybody on the machine could read, and logs its settings. Children,
+# which serve nothing, are sent none (as sglang_start.py does, which the image does not have).
+CONTAINED = """\
+import os, sys
+from sglang.srt.entrypoints.http_server import launch_server
+from sglang.srt.server_args import prepare_server_args
+class Secret(str):
+    __slots__ = ()
+    __repr__ = lambda self: "'****'"
+    __copy__ = lambda self: self
+    __deepcopy__ = lambda self, _: self
+    __reduce__ = lambda self: (str, (os.urandom(32).hex(),))
+settings = prepare_server_args(sys.argv[1:])
+settings.api_key = Secret(os.environ.pop("SGLANG_API_KEY"))
+launch_server(settings)
+"""
 START = Path(__file__).with_name("sglang_start.py")
 # What its scheduler and detokenizer import while multiprocessing starts them; on a CPU also all models, which it imports to
 # find its own (on a GPU they would ask for the device). The variable is new with each start (srt/entrypoints/engine.py), and
@@ -113,6 +131,9 @@ CPU_RESERVE = GIB // 2
 # --mem-fraction-static on a CPU, where the pool's tokens are given: the plan leaves the rest free.
 CPU_SHARE = 0.98
 CPU_PREFILL = 2_048
+# Where the nodes of one server meet: SGLang's own examples use it (docs.sglang.io, "Multi-Node Deployment").
+NODES_PORT = 20_000
+_ENV: Mapping[str, str] = MappingProxyType({"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
 
 
 def gpu_budget(
@@ -201,25 +222,10 @@ def command(plan: Plan, site: Site) -> Command:
         *(str(site.python), "-I", str(START)),
         *("--model-path", str(site.weights), "--served-model-name", plan.profile.name),
         *("--host", site.host, "--port", str(site.port)),
-        *("--context-length", str(plan.context)),
-        # Without it SGLang takes what it finds, and serves a context that its pool does not hold.
-        *("--max-total-tokens", str(plan.memory.kv_tokens)),
-        # As vLLM's default (config/model.py): a server that is started again answers as before.
-        *("--random-seed", "0"),
-        *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
-        *yarn.overrides(plan, "--json-model-override-args"),
-        *_parser_options(plan),
-        *_draft_options(plan),
-        # Without the second the weights would be gone after a sleep (model_runner_components/load_model_utils.py).
-        *(("--enable-memory-saver", "--enable-weights-cpu-backup") if plan.manner.can_sleep else ()),
-        *plan.args,
+        *_options(plan),
     ]
-    env = {
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        # The weights are a folder by now: nothing is left to ask the hub for.
-        "HF_HUB_OFFLINE": "1",
-    }
+    # The weights are a folder by now: nothing is left to ask the hub for.
+    env = {**_ENV, "HF_HUB_OFFLINE": "1"}
     if plan.gpus:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in plan.gpus)
     else:
@@ -238,6 +244,20 @@ def ranks(plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Comm
         nodes = ("--nnodes", str(len(hosts)), "--node-rank", str(rank), "--dist-init-addr", f"{hosts[0]}:{port}")
         made.append(replace(one, argv=(*one.argv, *nodes)))
     return tuple(made)
+
+
+def contained(plan: Plan, container: Container) -> Command:
+    """The server in its image; of several nodes the first answers, and the others find it at --dist-init-addr."""
+    argv = [
+        *("python3", "-c", CONTAINED, "--model-path", container.model, "--served-model-name", plan.profile.name),
+        *(("--revision", container.revision) if container.revision else ()),
+        *("--host", "0.0.0.0", "--port", str(container.port)),  # noqa: S104 - a container's own
+        *(("--nnodes", str(container.nodes), "--node-rank", container.rank) if container.nodes > 1 else ()),
+        *(("--dist-init-addr", f"{container.leader}:{NODES_PORT}") if container.nodes > 1 else ()),
+        *_options(plan),
+    ]
+    offline = {"HF_HUB_OFFLINE": "1"} if container.model.startswith("/") else {}
+    return Command(argv=tuple(argv), env={**_ENV, **offline})
 
 
 def phase(line: str) -> Phase | None:
@@ -274,6 +294,24 @@ def _graphs(architecture: Architecture, gpu: Gpu, tensor: int) -> int:
 def _slack(gpu: Gpu, tensor: int) -> int:
     """What SGLang leaves free in any case (post_capture)."""
     return math.ceil(gpu.total * (1 - sglang_memory.static_share(gpu.total, tensor=tensor)))
+
+
+def _options(plan: Plan) -> list[str]:
+    """What it is told of the plan wherever it runs."""
+    return [
+        *("--context-length", str(plan.context)),
+        # Without it SGLang takes what it finds, and serves a context that its pool does not hold.
+        *("--max-total-tokens", str(plan.memory.kv_tokens)),
+        # As vLLM's default (config/model.py): a server that is started again answers as before.
+        *("--random-seed", "0"),
+        *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
+        *yarn.overrides(plan, "--json-model-override-args"),
+        *_parser_options(plan),
+        *_draft_options(plan),
+        # Without the second the weights would be gone after a sleep (model_runner_components/load_model_utils.py).
+        *(("--enable-memory-saver", "--enable-weights-cpu-backup") if plan.manner.can_sleep else ()),
+        *plan.args,
+    ]
 
 
 def _gpu_options(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from launcher import recipe_options
 from launcher.architecture import Architecture
 from launcher.command import Beneath, Command
 from launcher.engines import vllm_faults, vllm_layouts, vllm_log, vllm_memory, yarn
-from launcher.engines.base import Budget, Call, Site, Sleep
+from launcher.engines.base import Budget, Call, Container, Image, Site, Sleep
 from launcher.engines.vllm_memory import Setting
 from launcher.gpu import GIB, Gpu, Inventory
 from launcher.layers import Stage
@@ -69,6 +69,8 @@ CACHES: Mapping[str, str] = MappingProxyType(
         "CUDA_CACHE_PATH": "cuda",
     }
 )
+# Docker Hub's, tagged by release (docs.vllm.ai, "Using Docker"); its command is `vllm serve`.
+IMAGE = Image(f"vllm/vllm-openai:v{VERSION}", key="VLLM_API_KEY")
 READY_PATH = "/health"
 FAULTS = vllm_faults.FAULTS
 SIGNS = vllm_faults.SIGNS
@@ -201,28 +203,14 @@ def command(plan: Plan, site: Site) -> Command:
         *(str(site.python), "-I", "-m", PROGRAM),
         *("--model", str(site.weights), "--served-model-name", plan.profile.name),
         *("--host", site.host, "--port", str(site.port)),
-        *("--max-model-len", str(plan.context)),
-        *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
-        *yarn.overrides(plan, "--hf-overrides"),
-        *_parser_options(plan),
-        *_draft_options(plan),
-        *(("--enable-sleep-mode",) if plan.manner.can_sleep else ()),
-        *plan.args,
+        *_options(plan),
     ]
-    env = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        # The weights are a folder by now: nothing is left to ask the hub for.
-        "HF_HUB_OFFLINE": "1",
-    }
+    # The weights are a folder by now: nothing is left to ask the hub for.
+    env = {**_env(plan), "HF_HUB_OFFLINE": "1"}
     if plan.gpus:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in plan.gpus)
     else:
         env["VLLM_TARGET_DEVICE"] = "cpu"
-    if plan.manner.can_sleep:
-        # Without it nobody can say "sleep" (entrypoints/serve, register_vllm_dev_api_routers).
-        env["VLLM_SERVER_DEV_MODE"] = "1"
     beneath = BENEATH[CUDA if plan.gpus else CPU]
     return Command(argv=tuple(argv), env=env, secrets={"VLLM_API_KEY": site.api_key}, imports=AHEAD, beneath=beneath)
 
@@ -239,6 +227,21 @@ def ranks(plan: Plan, site: Site, hosts: Sequence[str], port: int) -> tuple[Comm
         bound = {} if plan.gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         made.append(Command(argv=argv, env={**one.env, **bound, "VLLM_HOST_IP": host}, secrets=one.secrets))
     return tuple(made)
+
+
+def contained(plan: Plan, container: Container) -> Command:
+    """`vllm serve`, which alone knows --headless: the first of several nodes answers, and the others work for it."""
+    first = container.rank == "0"
+    argv = [
+        *("vllm", "serve", container.model, "--served-model-name", plan.profile.name),
+        *(("--revision", container.revision) if container.revision else ()),
+        *(("--host", "0.0.0.0", "--port", str(container.port)) if first else ("--headless",)),  # noqa: S104 - a container's own
+        *(("--nnodes", str(container.nodes), "--node-rank", container.rank) if container.nodes > 1 else ()),
+        *(("--master-addr", container.leader) if container.nodes > 1 else ()),
+        *_options(plan),
+    ]
+    offline = {"HF_HUB_OFFLINE": "1"} if container.model.startswith("/") else {}
+    return Command(argv=tuple(argv), env={**_env(plan), **offline})
 
 
 def phase(line: str) -> Phase | None:
@@ -268,6 +271,25 @@ def _batched_tokens(gpu: Gpu) -> int:
 
 def _drafts(architecture: Architecture, speculated: int) -> int:
     return architecture.drafts if speculated else 0
+
+
+def _options(plan: Plan) -> list[str]:
+    """What it is told of the plan wherever it runs."""
+    return [
+        *("--max-model-len", str(plan.context)),
+        *(_gpu_options(plan) if plan.gpus else _cpu_options(plan)),
+        *yarn.overrides(plan, "--hf-overrides"),
+        *_parser_options(plan),
+        *_draft_options(plan),
+        *(("--enable-sleep-mode",) if plan.manner.can_sleep else ()),
+        *plan.args,
+    ]
+
+
+def _env(plan: Plan) -> dict[str, str]:
+    env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    # Without it nobody can say "sleep" (entrypoints/serve, register_vllm_dev_api_routers).
+    return {**env, "VLLM_SERVER_DEV_MODE": "1"} if plan.manner.can_sleep else env
 
 
 def _gpu_options(plan: Plan) -> list[str]:

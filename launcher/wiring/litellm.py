@@ -55,21 +55,8 @@ def start_line(place: Place, llm: LLMConfig) -> str:
 
 
 def _values(text: str | None, place: Place, llm: LLMConfig) -> dict[Slot, object]:  # noqa: ARG001 - the same in every file
-    told = {
-        "model_name": llm.served,
-        "litellm_params": {
-            "model": f"hosted_vllm/{llm.served}",
-            "api_base": llm.base_url,
-            "api_key": llm.api_key,
-            "timeout": llm.timeout,
-        },
-        "model_info": {
-            **{key: value for key, value in forms.litellm(llm).items() if key != "litellm_provider"},
-            "supports_function_calling": bool(llm.native_tool_calling),
-            "supports_vision": not llm.disable_vision,
-        },
-    }
-    return {(*_MODELS, Item(tuple(zip(_KNOWN_BY, (llm.served, llm.base_url), strict=True)))): told}
+    slot = (*_MODELS, Item(tuple(zip(_KNOWN_BY, (llm.served, llm.base_url), strict=True))))
+    return {slot: forms.litellm_proxy(llm, llm.api_key)}
 
 
 def _ours(old: Any, mine: Any) -> Iterator[Slot]:

@@ -112,3 +112,13 @@ def test_variants_that_lost_for_the_same_reason_share_a_line(world: World) -> No
     assert [line for line in drawn(result) if "less precise" in line] == [
         "note     fp8, mxfp4, awq on vllm and sglang: less precise than bf16, which does"
     ]
+
+
+def test_a_plan_over_machines_shows_one_bar_for_each_and_no_command(world: World) -> None:
+    result = plan.run(world, ServerSpec(model="kimi-k2.6"), inventory_on("4x(8xH100-80GB)"))
+    lines = drawn(result)
+    assert [line.split()[:2] for line in lines if line.startswith(("node ", "GPU "))] == [["node", "0"], ["node", "1"]]
+    assert result.command is None
+    assert any("launcher export kubernetes kimi-k2.6" in line for line in lines)
+    told = json.loads(json.dumps(result.json()))
+    assert (told["nodes"], [gpu["node"] for gpu in told["gpus"]]) == (2, [0] * 8 + [1] * 8)

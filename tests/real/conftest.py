@@ -97,6 +97,11 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _environment("ray", tmp_path_factory)
 
 
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has Ray Serve and SkyPilot."""
+    return _environment("exports", tmp_path_factory)
+
+
 @pytest.fixture(scope="session")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of programs: the agents that come by npm, each as its lock says, and the node that one of them needs.
