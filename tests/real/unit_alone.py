@@ -1,4 +1,4 @@
-"""An exported unit under a real systemd, in namespaces as tests/own_systemd.py has them: `python -m tests.real.unit_alone MODEL`.
+"""An exported unit under a real systemd, in namespaces as tests/own_systemd.py has: `python -m tests.real.unit_alone MODEL`.
 
 Prints what was seen, as JSON. HOME and LAUNCHER_HOME are those of the test.
 """
