@@ -107,6 +107,13 @@ def test_a_second_one_that_would_stay_is_refused(place: Homestead) -> None:
     assert first.poll() is None
 
 
+def test_one_in_the_background_leaves_it_to_one_that_stays(place: Homestead) -> None:
+    # Were it to wait, it would bring back what systemd has just stopped.
+    place.staying()
+    out, err = place.serve("--background").communicate(timeout=30)
+    assert (out, err) == (f"serve ended: {background.STAYING} is at work\n", "")
+
+
 def test_one_in_the_background_that_sees_nothing_to_do_ends(place: Homestead) -> None:
     process = place.serve("--background")
     out, _ = process.communicate(timeout=30)

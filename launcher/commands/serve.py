@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from launcher import background, exposing, lock, store, unit
-from launcher.exposure import Change
+from launcher.exposure import Change, Exposure
 from launcher.hosting import Host
 from launcher.progress import Progress
 from launcher.world import World
@@ -49,7 +49,14 @@ def run(world: World, *, stay: bool, exposure: Change | None = None) -> ServeRes
         background.hand_over(world.home, holder)
     told = _Told()
     command = background.STAYING if stay else background.COMMAND
-    with lock.acquire(world.home.serving, command, waiting=lambda _: None, timeout=_TAKE_OVER):
+    try:
+        return _serve(world, told, command, stay=stay, wished=wished)
+    except _AttendedError as attended:
+        return ServeResult(f"{attended} is at work")
+
+
+def _serve(world: World, told: "_Told", command: str, *, stay: bool, wished: Exposure | None) -> ServeResult:
+    with lock.acquire(world.home.serving, command, waiting=_take_over if stay else _leave_to, timeout=_TAKE_OVER):
         say = _stamped(world.progress)
         say(f"{command} (pid {os.getpid()}) begins")
         if wished and wished != store.exposure(world.home):
@@ -61,6 +68,19 @@ def run(world: World, *, stay: bool, exposure: Change | None = None) -> ServeRes
         reason = told.what or "nothing to do"
         say(f"{command} ends: {reason}")
         return ServeResult(reason)
+
+
+class _AttendedError(Exception):
+    """One that stays is at work already; were it waited for, what systemd stops would be started again behind its back."""
+
+
+def _take_over(_: lock.Holder) -> None:
+    """It was asked to hand over."""
+
+
+def _leave_to(holder: lock.Holder) -> None:
+    if background.stays(holder):
+        raise _AttendedError(holder.command)
 
 
 class _Told:
