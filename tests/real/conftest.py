@@ -97,6 +97,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _environment("ray", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has Ray Serve and SkyPilot."""
     return _environment("exports", tmp_path_factory)
