@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
+
+from tests.on_loopback import on_loopback
 
 ANY = r"[^/]+/[^/]+"
 _PIECE = 1 << 16
@@ -84,25 +86,22 @@ class Hub:
             pass
 
         Handler.hub = hub
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._open = on_loopback(Handler)
+        self._port = self._open.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._open.__exit__(kind, error, trace)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def elsewhere(self) -> str:
         """Another host for the client: the real hub keeps large files on one."""
-        return f"http://localhost:{self._server.server_address[1]}"
+        return f"http://localhost:{self._port}"
 
     def wait(self, seconds: float) -> None:
         """Do nothing for so long, or until the hub ends."""
@@ -116,13 +115,6 @@ class Hub:
     def count(self, path: str, size: int) -> None:
         with self._lock:
             self.sent[path] += size
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is no fault."""
 
 
 class _Handler(BaseHTTPRequestHandler):

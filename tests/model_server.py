@@ -5,9 +5,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.on_loopback import on_loopback
 
 WORDS = "The capital of France is Paris."
 HANG = 0
@@ -123,18 +125,12 @@ def serving(server: ModelServer) -> Iterator[ModelServer]:
 
         def log_message(self, _format: str, *_args: object) -> None: ...
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    server.address = f"http://127.0.0.1:{http.server_port}"
-    try:
-        yield server
-    finally:
-        ended.set()
-        http.shutdown()
-        http.server_close()
-        thread.join()
+    with on_loopback(Handler) as port:
+        server.address = f"http://127.0.0.1:{port}"
+        try:
+            yield server
+        finally:
+            ended.set()
 
 
 def _events(content: Any) -> str:

@@ -5,13 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import psutil
@@ -27,6 +26,7 @@ from launcher.installing import attempts, compile_all, ensure
 from launcher.progress import Silent
 from launcher.release import Release
 from launcher.uv import interpreters_path
+from tests.on_loopback import on_loopback
 from tests.wheels import PYTHON, Wheel, made_up_torch, make_wheel, user_env
 
 
@@ -349,10 +349,8 @@ def an_index(folder: Path) -> Iterator[str]:
     (folder / "simple" / "tiny").mkdir(parents=True)
     links = "".join(f'<a href="/{path.name}">{path.name}</a>' for path in folder.glob("tiny*.whl"))
     (folder / "simple" / "tiny" / "index.html").write_text(links)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/simple"
-        server.shutdown()
+    with on_loopback(partial(Quiet, directory=str(folder))) as port:
+        yield f"http://127.0.0.1:{port}/simple"
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -5,9 +5,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from launcher import reach
 from launcher.checks.network import HubSeen
 from tests.hub_server import Hub
+from tests.on_loopback import on_loopback
 from tests.test_weights import hub_env
 
 # As much as two cores that are shared may take to start a client.
@@ -77,12 +77,8 @@ class Index(BaseHTTPRequestHandler):
 
 @contextmanager
 def an_index() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield f"http://me:secret@127.0.0.1:{server.server_address[1]}/simple"
-        server.shutdown()
-        thread.join()
+    with on_loopback(Index) as port:
+        yield f"http://me:secret@127.0.0.1:{port}/simple"
 
 
 def user_env(tmp_path: Path, **more: str) -> dict[str, str]:
