@@ -370,7 +370,7 @@ class Acts:
     def _ended(self, server: Server, *, grace: float = GRACE, why: str = "") -> bool:
         """Whether nothing of it runs any more; what survives is on record, and is tried again later. `why` it has failed."""
         if server.handle:
-            self._books.record(replace(server, state="ending", detail=why, hint=""))
+            self._books.record(replace(server, state="ending", detail=why, hint="", again=0.0))
         try:
             taken = end(self._world, server, grace=grace)
         except LauncherError as fault:

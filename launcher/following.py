@@ -87,5 +87,6 @@ def settled(world: World, asks: Collection[str]) -> None:
     while left := [server for server in store.look(world.home)[0] if server.ask in asks and _is_anything(server)]:
         next(turns)
         for server in left:
-            if server.state == "ending" and server.detail:
+            # What is to be tried again did not end; a reason alone is why it is ended.
+            if server.state == "ending" and server.detail and server.again:
                 raise LauncherError(server.detail, hint=server.hint)
