@@ -28,6 +28,8 @@ class Books:
         self.servers = {server.key: server for server in store.look(world.home)[0]}
         self.watched: dict[str, Watched] = {}
         self._lock = threading.Lock()
+        # Who writes and tells: a look that was overtaken must not be told after a newer one, nor a record written.
+        self._telling = threading.RLock()
 
     def everyone(self) -> tuple[Server, ...]:
         """All servers, as they are on record."""
@@ -54,21 +56,25 @@ class Books:
 
     def record(self, server: Server) -> None:
         """Keep this record, and tell the gateway."""
-        with self._lock:
-            self.servers[server.key] = server
-        store.see(self.world.home, server)
-        self.publish()
+        with self._telling:
+            with self._lock:
+                self.servers[server.key] = server
+            store.see(self.world.home, server)
+            self.publish()
 
     def forget(self, key: str) -> None:
         """Take a record away that tells nothing any more."""
-        with self._lock:
-            self.servers.pop(key, None)
-        store.forget(self.world.home, key)
+        with self._telling:
+            with self._lock:
+                self.servers.pop(key, None)
+            store.forget(self.world.home, key)
 
     def publish(self) -> None:
         """Tell the gateway where everything is."""
-        servers = self.everyone()
-        self.gate.publish(tuple(self.wishes.values()), servers, {server.name: self.key(server.name) for server in servers})
+        with self._telling:
+            servers = self.everyone()
+            engine_keys = {server.name: self.key(server.name) for server in servers}
+            self.gate.publish(tuple(self.wishes.values()), servers, engine_keys)
 
     def use(self, server: Server) -> Use:
         """What was asked of a server through the gateway."""
