@@ -25,7 +25,7 @@ from launcher.launching import (
     refuse_full_disk,
     why_it_died,
 )
-from launcher.lifecycle import Policy
+from launcher.lifecycle import Policy, Use
 from launcher.progress import Silent
 from launcher.runners import spares
 from launcher.server import Server, Swapped, Wanted
@@ -129,7 +129,13 @@ class Acts:
         made = unstarted(want, seat, self._world.home.logs)
         if not seat.once:
             return made
-        return replace(made, swapped=Swapped(failed=self._books.use(made).failed))
+        return replace(made, swapped=Swapped(failed=sum(use.failed for use in self._uses(made, want.back))))
+
+    def _uses(self, server: Server, back: Wanted | None) -> list[Use]:
+        """What is asked of a server, and of another model whose place it takes."""
+        before = swap.of(back, self._books.everyone()) if back else None
+        asked = [server, before] if before and before.name != server.name else [server]
+        return [self._books.use(each) for each in asked]
 
     def _is_being_left(self, want: Wanted) -> bool:
         """Whether what it is to take the place of is still about to make room."""
@@ -192,10 +198,11 @@ class Acts:
 
     def _switch(self, ready: Server, swapped: Swapped, back: Wanted) -> None:
         """From now on requests are its own; and how long they waited for it."""
-        use, before = self._books.use(ready), swap.of(back, self._books.everyone())
+        uses, before = self._uses(ready, back), swap.of(back, self._books.everyone())
         begun = before.since if before and before.state == "held" else time.time()
         self._books.record(ready)
-        told = Swapped(swapped.beside, time.time() - begun, use.waiting, max(0, use.failed - swapped.failed))
+        held, failed = sum(use.waiting for use in uses), sum(use.failed for use in uses)
+        told = Swapped(swapped.beside, time.time() - begun, held, max(0, failed - swapped.failed))
         self._books.record(replace(ready, swapped=told))
 
     def probe(self, server: Server) -> None:

@@ -119,14 +119,15 @@ class Exchange:
         elif way.page:
             self.go(self.board.pages)
         else:
-            self._route()
+            self.route()
 
     def _tell_preflight(self, way: Way, headers: bytes) -> None:
         self.status = 204
         self.client.write(answers.preflight(way, self.origin, headers, request=self.identity, close=self.last))
         self._end(close=self.last)
 
-    def _route(self) -> None:
+    def route(self) -> None:
+        """Go where the model is that it asks for, by the table as it is now."""
         content = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         asked = body.read(content)
         if isinstance(asked, str):

@@ -25,6 +25,9 @@ class Request(Protocol):
     def go(self, pool: Pool) -> None:
         """Its turn: ask this backend."""
 
+    def route(self) -> None:
+        """Ask for a turn where its model is now."""
+
     def divert(self, far: "Served") -> bool:
         """Ask this provider's model, if the provider has such a path and was not asked in vain already."""
 
@@ -89,7 +92,12 @@ class Switchboard:
                 for request in served.turns:
                     served.turns.leave(request)
                     request.refuse(Refusal(404, f"the model {name!r} is not served any more", "model_not_found"))
-        for served in self.served.values():
+        for name, served in self.served.items():
+            if table.aliases.get(name, name) != name:
+                # Another model has taken its place, and what waited for it.
+                for request in served.turns:
+                    served.turns.leave(request)
+                    request.route()
             self._settle(served)
 
     def place(self, request: Request, served: Served) -> None:
@@ -103,6 +111,9 @@ class Switchboard:
 
     def again(self, request: Request, served: Served) -> None:
         """For one whose engine did not answer: a place before all that came later."""
+        if self.table.aliases.get(served.route.name, served.route.name) != served.route.name:
+            request.route()
+            return
         loads = [None if pool.bad_until else pool.in_flight for pool in served.pools]
         action = decide(served.route, loads, waiting=1, queue=2)
         self._wait_or_refuse(request, served, action)

@@ -25,6 +25,7 @@ from launcher.server import ServerSpec
 from launcher.world import World
 from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER
+from tests.test_supervisor import awaited
 from tests.world import POLICY, StubEngine, attend, ended, little_world, roomy, running
 
 SGLANG = "sglang"
@@ -252,6 +253,20 @@ def test_another_model_serves_under_the_name_that_agents_know(world: World, port
     # Its own name is its own again as soon as a person wants it.
     up.run(world, UpRequest(spec=ServerSpec("tiny"), port=port, spare=False))
     assert store.aliases(world.home) == {}
+
+
+def test_another_model_takes_the_place_in_turn_and_what_waited_is_its_own(tmp_path: Path, port: int) -> None:
+    world = engines(roomy(tmp_path))
+    endpoint = served(world, port)
+    with asking(endpoint) as seen:
+        result = swap.run(world, SwapRequest("other"))
+        answered = seen.answers
+        awaited(lambda: seen.answers > answered)
+    assert seen.faults == []
+    assert result.kind == "in turn"
+    assert result.swapped
+    assert result.swapped.held > 0
+    down.run(world, None)
 
 
 def test_a_model_that_serves_already_takes_the_place_at_once(world: World, port: int) -> None:

@@ -490,6 +490,22 @@ def test_when_the_engine_changes_running_requests_stay_and_new_ones_go_to_the_ne
     run(main())
 
 
+def test_what_waits_for_a_model_goes_on_to_the_one_that_took_its_place() -> None:
+    async def main() -> None:
+        async with place(engines=2) as here:
+            old, new = here.engines
+            here.publish(replace(here.ready(old), state="held"))
+            asking = [asyncio.create_task(here.ask(**more)) for more in ({}, STREAM)]
+            await until(lambda: here.gateway.usage().routes["tiny"].waiting == 2)
+            here.publish(replace(here.ready(old), state="held"), here.ready(new, name="other"), aliases={"tiny": "other"})
+            plain, stream = await asyncio.gather(*asking)
+            assert (plain.json["engine"], plain.json["model"], stream.body) == ("engine-1", "other", EVENTS)
+            assert here.gateway.usage().routes["tiny"].waiting == 0
+            assert not old.seen
+
+    run(main())
+
+
 # -- engines that break --
 
 
