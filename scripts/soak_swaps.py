@@ -2,10 +2,10 @@
 """Swaps engines again and again under clients that ask without pause: `scripts/soak swaps [--rounds N] [--clients N]`.
 
 A little world whose two engines are the stub of the tests, `launcher serve` in one process, the clients in another one, half of
-them streaming. N swaps with room for both engines, and N without. Every answer must be whole; no request may fail. One line of
-JSON a swap, a summary for each kind: how long a swap was, the longest that it kept requests from an engine, as the gateway's
-side knows it, and the longest wait for a first byte that a client saw in it, against that in as long a time without one.
-Exit code 1 if anything was wrong.
+them streaming. N swaps with room for both engines, N without, and N to another model without. Every answer must be whole; no request
+may fail. One line of JSON a swap, a summary for each kind: how long a swap was, the longest that it kept requests from an
+engine, as the gateway's side knows it, and the longest wait for a first byte that a client saw in it, against that in as long a
+time without one. Exit code 1 if anything was wrong.
 """
 
 import argparse
@@ -36,7 +36,8 @@ from tests.world import POLICY, StubEngine, little_world, roomy  # noqa: E402
 MODEL = "tiny"
 # Seconds for each token: an answer takes some tenths of a second, so that each swap finds many of them running.
 PACE = ("--fault", "slow 0.05")
-KINDS = ("beside", "in turn")
+# What is swapped to and back; the last one has room for one model alone too.
+KINDS = {"beside": ("sglang", "vllm"), "in turn": ("sglang", "vllm"), "another model": ("other", MODEL)}
 # So long the clients ask before and after each swap (seconds).
 REST = 1.0
 # What a swap beside may keep a request from an engine (seconds).
@@ -125,7 +126,7 @@ def _swaps(kind: str, rounds: int, clients: int) -> bool:
             for number in range(rounds):
                 time.sleep(2 * REST)
                 begun = time.time()
-                result = swap.run(world, swap.SwapRequest("sglang" if number % 2 == 0 else "vllm"))
+                result = swap.run(world, swap.SwapRequest(KINDS[kind][number % 2]))
                 spans.append((begun, time.time()))
                 results.append(result)
                 print(
@@ -174,7 +175,9 @@ def _told(
         "port": holder,
     }
     print(json.dumps(summary), flush=True)
-    right = len(stalls) == len(results) and all(result.kind == kind and not result.fault for result in results)
+    right = len(stalls) == len(results) and all(
+        (result.kind == "beside") == (kind == "beside") and not result.fault for result in results
+    )
     quick = kind != "beside" or max(stalls) < LONGEST
     return right and quick and not told["wrong"] and not left and holder is None
 
