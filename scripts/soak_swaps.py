@@ -2,7 +2,7 @@
 """Swaps engines again and again under clients that ask without pause: `scripts/soak swaps [--rounds N] [--clients N]`.
 
 A little world whose two engines are the stub of the tests, `launcher serve` in one process, the clients in another one, half of
-them streaming. N swaps with room for both engines, N without, and N to another model without. Every answer must be whole; no request
+them streaming. N swaps with room for both, N without, and N to another model. Every answer must be whole; no request
 may fail. One line of JSON a swap, a summary for each kind: how long a swap was, the longest that it kept requests from an
 engine, as the gateway's side knows it, and the longest wait for a first byte that a client saw in it, against that in as long a
 time without one. Exit code 1 if anything was wrong.
