@@ -157,7 +157,8 @@ class Server:
             engine=self.engine,
             variant=self.variant,
             context=self.context,
-            gpus=self.gpus,
+            # Each replica has others.
+            gpus=self.spec.gpus if (self.spec.replicas or 1) > 1 else self.gpus,
             tensor=self.tensor,
             pipeline=self.pipeline,
         )

@@ -157,7 +157,12 @@ class Supervisor:
             self._begin(seat, action, why, server)
 
     def _is_coming(self, name: str) -> bool:
-        return any(server.name == name and server.state in {"starting", "ready", "failed"} for server in self._books.everyone())
+        there = [server for server in self._books.everyone() if server.name == name]
+        want = self._books.wishes.get(name)
+        # Of several replicas each is called.
+        if want and swap.is_replicated(want, there) and any(server.state in {"idle", "asleep"} for server in there):
+            return False
+        return any(server.state in {"starting", "ready", "failed"} for server in there)
 
     def _runs(self, key: str) -> bool:
         return key in self._books.servers and self._books.servers[key].handle is not None

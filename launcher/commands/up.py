@@ -27,7 +27,7 @@ from launcher.plan import Plan
 from launcher.probe import Proof
 from launcher.runners import spares
 from launcher.server import Server, ServerSpec, Wanted, serves, state_now
-from launcher.serving import as_planned, plan_now, running_now
+from launcher.serving import as_planned, plan_now, refuse_replicas, running_now
 from launcher.stopwatch import Stopwatch
 from launcher.tool_call import ToolProof
 from launcher.wiring import apply
@@ -72,7 +72,9 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
     running = running_now(world)
     _refuse_fallback(world, request)
     asked = meant(world, request.spec)
-    plan = plan_now(world, _as_it_runs(asked, running), running)
+    spec = _as_it_runs(asked, running)
+    plan = plan_now(world, spec, running)
+    refuse_replicas(world, replace(spec, model=plan.profile.name, origin=plan.profile.origin), plan, running)
     port = _port(world, request)
     key = keys.read(world.home.key) or "sk-local-new"
     endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
@@ -154,6 +156,8 @@ def _up(world: World, request: UpRequest) -> UpResult:
         if told := _still_good(world, asked, server, expected):
             _keep_fallback(world, request, server.name)
             return _told(world, request, plan, server, told, watch, replaced="", already=True)
+    # What fits once may not fit twice: that too is better told before anything is fetched.
+    refuse_replicas(world, spec, plan, running)
     ready = world.prepare(plan, watch)
     early.join()
     want = Wanted(
@@ -302,7 +306,8 @@ def _told(
     already: bool,
 ) -> UpResult:
     """Wire the agents, and say all of it."""
-    endpoint = Endpoint(server.name, _address(_port(world, request)), keys.ensure(world.home.key), server.context)
+    context = store.window(world.home, server)
+    endpoint = Endpoint(server.name, _address(_port(world, request)), keys.ensure(world.home.key), context)
     tools = None if already or not request.proof else _tools(world, endpoint)
     if not already:
         configurations.note(world.home, server.name, _traits(plan, tools))
@@ -345,8 +350,10 @@ def _fate(running: Sequence[Server], asked: ServerSpec, plan: Plan) -> str:
     if found := next((server for server in running if serves(server, asked)), None):
         return f"{found.name} runs already: it would be asked, and not started again."
     if any(server.name == plan.profile.name for server in running):
-        return f"{plan.profile.name} runs now: it would be stopped and started again."
-    names = ", ".join(server.name for server in running)
+        several = asked.replicas or 1
+        how = "its replicas would be replaced one by one" if several > 1 else "it would be stopped and started again"
+        return f"{plan.profile.name} runs now: {how}."
+    names = ", ".join(dict.fromkeys(server.name for server in running))
     return f"{names} runs now: it would go on if both fit, else make room until it is asked for again." if names else ""
 
 
