@@ -29,9 +29,9 @@ from launcher.lifecycle import Policy, Use
 from launcher.plan import Plan
 from launcher.progress import Silent
 from launcher.runners import spares
-from launcher.server import Server, Swapped, Wanted
+from launcher.server import REPLICA, Server, Swapped, Wanted
 from launcher.serving import plan_again, plan_beside, size
-from launcher.swap import REPLICA, Seat
+from launcher.swap import Seat
 from launcher.watch import Watch
 from launcher.world import World
 

@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterator
 
 from launcher import probe, store
 from launcher.errors import LauncherError
-from launcher.server import Server, Wanted
-from launcher.swap import REPLICA
+from launcher.server import REPLICA, Server, Wanted
 from launcher.world import World
 
 _LOOK = 0.05

@@ -13,6 +13,9 @@ from launcher.runners.base import Handle
 # place, and comes back if that fails: it has ended, or it sleeps. One that is asleep wakes for the first request.
 State = Literal["waiting", "starting", "ready", "ending", "idle", "held", "asleep", "failed", "stopped"]
 
+# In a replica's seat, before its number: the first has the model's own.
+REPLICA = "~"
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
@@ -148,6 +151,12 @@ class Server:
     def key(self) -> str:
         """What its record is called."""
         return f"{self.name}{self.seat}"
+
+    @property
+    def replica(self) -> int | None:
+        """Which of several it is, from 1; None for the only one."""
+        number = self.seat.partition(REPLICA)[2]
+        return int(number) if number.isdecimal() else 1 if (self.spec.replicas or 1) > 1 else None
 
     @property
     def planned(self) -> ServerSpec:

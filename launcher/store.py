@@ -14,8 +14,8 @@ from launcher.exposure import Exposure, Opening
 from launcher.home import Home
 from launcher.prepared import Prepared
 from launcher.runners.base import Handle
-from launcher.server import Server, ServerSpec, Swapped, Wanted
-from launcher.swap import REPLICA, SEATS
+from launcher.server import REPLICA, Server, ServerSpec, Swapped, Wanted
+from launcher.swap import SEATS
 
 _PORTS = 1 << 16
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from launcher.server import Server, Wanted
+from launcher.server import REPLICA, Server, Wanted
 
 # A model has two seats: while one server serves, another may come.
 SEATS = ("", "@2")
-# Replicas have one each: the first a model's own, the others with a number.
-REPLICA = "~"
 
 Outcome = Literal["coming", "there", "failed"]
 

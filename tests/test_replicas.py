@@ -340,9 +340,49 @@ def test_a_dry_run_tells_what_becomes_of_them(tmp_path: Path, spec: ServerSpec, 
     world = little_world(tmp_path, models=("tiny", "other"))
     try:
         served(world, own_port(), 2)
-        console = Console(width=200)
-        with console.capture() as captured:
-            console.print(up.dry_run(world, UpRequest(spec=spec)).text())
-        assert words in captured.get()
+        assert words in drawn(up.dry_run(world, UpRequest(spec=spec)))
     finally:
         down.run(world, None)
+
+
+def test_up_and_ps_tell_how_many_there_are(world: World) -> None:
+    request = UpRequest(spec=ServerSpec("tiny", replicas=2), port=own_port(), spare=False, proof=False)
+    assert "2 replicas would share the requests" in drawn(up.dry_run(world, request))
+    result = up.run(world, request)
+    assert "replicas     2, which share the requests" in drawn(result)
+    told: Any = result.json()
+    assert (told["replicas"], Path(told["log"]).name) == (2, "tiny.log")
+    shown: Any = ps.run(world).json()
+    assert [(each["name"], each["replica"]) for each in shown] == [("tiny", 1), ("tiny", 2)]
+    down.run(world, None)
+    served(world, own_port(), 1)
+    shown = ps.run(world).json()
+    assert [(each["name"], each["replica"]) for each in shown] == [("tiny", None)]
+
+
+def test_an_up_that_keeps_fewer_says_so(world: World) -> None:
+    served(world, own_port(), 2)
+    up.run(world, UpRequest(spec=ServerSpec("tiny", context=4096), spare=False, proof=False))
+    told = world.progress
+    assert isinstance(told, Told)
+    assert told.said == ["tiny: of 2 replicas 1 is left (--replicas 2 keeps them), begun anew"]
+
+
+def test_replicas_take_nobodys_place_in_a_swap(tmp_path: Path) -> None:
+    world = little_world(tmp_path, models=("tiny", "other"))
+    try:
+        served(world, own_port(), 2)
+        up.run(world, UpRequest(spec=ServerSpec("other"), spare=False, proof=False))
+        with pytest.raises(LauncherError, match="tiny has 2 replicas, and takes nobody's place") as caught:
+            swap_verb.run(world, SwapRequest("tiny", alias="other"))
+        assert "launcher alias other tiny" in caught.value.hint
+        assert {each.key: each.state for each in running(world)} == dict.fromkeys(("other", "tiny", "tiny~2"), "ready")
+    finally:
+        down.run(world, None)
+
+
+def drawn(result: Any) -> str:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(result.text())
+    return captured.get()

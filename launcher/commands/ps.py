@@ -9,8 +9,7 @@ from launcher import background, ports, store
 from launcher.endpoint import Window
 from launcher.errors import LauncherError
 from launcher.exposure import Opening
-from launcher.server import Server, State, state_now
-from launcher.swap import REPLICA
+from launcher.server import REPLICA, Server, State, state_now
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -89,6 +88,7 @@ class Far:
         """As a server's row, as far as there is anything to say."""
         return {
             "name": self.name,
+            "replica": None,
             "engine": None,
             "provider": self.provider or None,
             "state": "failed" if self.fault else "remote",
@@ -119,6 +119,7 @@ class PsResult:
         servers = [
             {
                 "name": row.server.name,
+                "replica": row.server.replica,
                 "engine": row.server.engine,
                 "variant": row.server.variant,
                 "state": row.state,

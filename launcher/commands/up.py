@@ -86,6 +86,7 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
         running=_fate(running, asked, plan),
         reachable=tuple(each.text(port) for each in exposing.foreseen(exposing.meant(world.home, request.exposure))),
         fallback=_fallback_notes(world, endpoint.model, fallback, _llm(world, plan, endpoint)),
+        replicas=spec.replicas or 1,
     )
 
 
@@ -173,15 +174,24 @@ def _up(world: World, request: UpRequest) -> UpResult:
     )
     with _wished(world, want, port):
         if any(server.name == want.name for server in running):
-            several = (spec.replicas or 1) > 1
-            how = "its replicas are replaced one by one" if several else "is stopped: it is started anew"
-            world.progress.say(f"{want.name}{':' if several else ''} {how}")
+            world.progress.say(_anew(want, running))
         server = follow(world, want)
         # Its words are on record; what is left to prove is that the agent's address and key lead to it.
         _proof(world, replace(expected, context=server.context), tokens=1)
         proof = Proof(server.answer, server.seconds)
         replaced = ", ".join(each.name for each in running if each.name != want.name and not _is_ready(world, each.name))
         return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
+
+
+def _anew(want: Wanted, running: Sequence[Server]) -> str:
+    """What happens to the servers of this model that run now."""
+    count, there = want.spec.replicas or 1, sum(each.name == want.name for each in running)
+    if count == there == 1:
+        return f"{want.name} is stopped: it is started anew"
+    if count < there:
+        left = f"{count} is left" if count == 1 else f"{count} are left"
+        return f"{want.name}: of {there} replicas {left} (--replicas {there} keeps them), begun anew"
+    return f"{want.name}: its replicas are replaced one by one"
 
 
 def _refuse_fallback(world: World, request: UpRequest) -> None:
@@ -325,7 +335,7 @@ def _told(
         proof=proof,
         tools=tools,
         key=world.home.key,
-        log=server.log,
+        log=(store.named(world.home, server.name) or server).log,
         edits=(*outcome.edits, *moved.edits),
         skips=proposal.skips,
         faults=tuple(faults),
@@ -342,6 +352,7 @@ def _told(
         reachable=exposing.reached(world.home),
         fallback=fallback,
         fallback_notes=_fallback_notes(world, server.name, fallback, llm),
+        replicas=server.spec.replicas or 1,
     )
 
 
