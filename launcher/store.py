@@ -109,8 +109,9 @@ def named(home: Home, name: str) -> Server | None:
     """
     servers = seen(home)
     replica = next((each for each in servers if each.key == name and REPLICA in each.seat), None)
-    of_model = [each for each in servers if each.name == name and REPLICA not in each.seat]
-    return replica or max(of_model, key=lambda server: (server.handle is not None, server.since), default=None)
+    of_model = [each for each in servers if each.name == name]
+    first = next((each for each in of_model if each.replica == 1), None)
+    return replica or first or max(of_model, key=lambda server: (server.handle is not None, server.since), default=None)
 
 
 def window(home: Home, server: Server) -> int:

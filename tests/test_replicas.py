@@ -30,7 +30,7 @@ from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER
-from tests.world import Told, little_world, running
+from tests.world import Told, ended, little_world, running
 
 NOW = 1_000_000.0
 PREPARED = Prepared(Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "1")
@@ -358,6 +358,14 @@ def test_up_and_ps_tell_how_many_there_are(world: World) -> None:
     served(world, own_port(), 1)
     shown = ps.run(world).json()
     assert [(each["name"], each["replica"]) for each in shown] == [("tiny", None)]
+
+
+def test_what_was_stopped_is_one_row_under_the_models_own_name(world: World) -> None:
+    served(world, own_port(), 3)
+    down.run(world, None)
+    ended(world)
+    assert [(row.server.key, row.state) for row in ps.run(world).rows] == [("tiny", "stopped")]
+    assert logs.run(world, "tiny", lines=1).path.name == "tiny.log"
 
 
 def test_an_up_that_keeps_fewer_says_so(world: World) -> None:

@@ -177,9 +177,15 @@ class PsResult:
         if not self.attended:
             nobody = f"nobody answers at {self.address}: no `launcher serve` is at work; `launcher up` brings it back"
             return Group(table, Text(), Text.assemble(("! ", "yellow"), nobody))
-        also = [Text.assemble(("also     ", "dim"), each.text(self.port)) for each in self.reachable]
-        also += [Text.assemble(("fallback ", "dim"), line) for line in self.fallbacks]
-        return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address), *also)
+        below = Table.grid(padding=(0, 1))
+        below.add_column(style="dim", no_wrap=True)
+        below.add_column(overflow="fold")
+        below.add_row("address ", self.address)
+        for opening in self.reachable:
+            below.add_row("also", opening.text(self.port))
+        for line in self.fallbacks:
+            below.add_row("fallback", line)
+        return Group(table, Text(), below)
 
 
 def run(world: World) -> PsResult:

@@ -91,7 +91,7 @@ def text(result: Any) -> str:
 
 def test_a_killed_engines_requests_go_to_the_fallback_until_it_is_back(town: Town, provider: ModelServer) -> None:
     result = up.run(town.world, town.request(fallback="sky"))
-    assert "while tiny is down, sky answers (any OpenAI-compatible address, 127.0.0.1)" in text(result)
+    assert "while tiny is down, sky answers (an OpenAI-compatible server, 127.0.0.1)" in text(result)
     assert json.loads(json.dumps(result.json()))["fallback"] == "sky"
     assert town.ask().json()["choices"][0]["message"]["content"] == ANSWER
     assert not provider.asked, "its proof and its requests were its own"
@@ -287,7 +287,7 @@ def test_a_provider_is_served_under_its_own_name_without_any_local_model(town: T
     listed = httpx.get(f"http://127.0.0.1:{town.port}/v1/models", headers={"Authorization": f"Bearer {key}"}).json()["data"]
     assert [(each["id"], each["state"], each["max_model_len"]) for each in listed] == [("sky", "remote", 65_536)]
     shown = ps.run(town.world)
-    assert "any OpenAI-compatible address, 127.0.0.1" in text(shown)
+    assert "an OpenAI-compatible server, 127.0.0.1" in text(shown)
     assert json.loads(json.dumps(shown.json()))[0]["state"] == "remote"
     assert [row.state for row in llm.run(town.world, {}).rows] == ["served"]
     held = "".join(path.read_text() for path in town.world.home.state.rglob("*.json"))
