@@ -267,11 +267,14 @@ def _plan(typed: argparse.Namespace) -> int:
 
 
 def _export(typed: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from launcher.commands import export
     from launcher.exporting.registry import EXPORTERS
 
     with _world() as world:
-        result = export.run(world, _spec(typed), _inventory(typed.on), EXPORTERS[typed.form], base_url=typed.base_url)
+        spec = replace(_spec(typed), replicas=typed.replicas)
+        result = export.run(world, spec, _inventory(typed.on), EXPORTERS[typed.form], base_url=typed.base_url)
     return _show(result, as_json=typed.json)
 
 

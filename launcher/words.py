@@ -121,6 +121,7 @@ def _add_plan_verbs(verbs: Any) -> None:
     export.add_argument("model", metavar="MODEL", help=_WHERE)
     _add_choice(export)
     _add_on(export)
+    export.add_argument("--replicas", type=_number(1, 64), metavar="N", help="so many servers that share the requests")
     export.add_argument(
         "--base-url", type=_base_url, metavar="URL", help="for env and litellm: where it answers (default: this machine's own)"
     )
