@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from launcher import configurations, keys, store
-from launcher.commands import alias, down, llm, llm_rm, llm_serve, ps, swap, up
+from launcher.commands import alias, chat, down, llm, llm_rm, llm_serve, ps, swap, up
 from launcher.commands.swap import SwapRequest
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
@@ -346,6 +346,28 @@ def test_what_is_no_providers_model_is_not_served(town: Town, name: str, message
     with pytest.raises(LauncherError, match=message):
         llm_serve.run(town.world, name)
     assert not store.remotes(town.world.home)
+
+
+@pytest.mark.parametrize("verb", ["up", "swap", "chat"])
+def test_a_providers_model_is_not_taken_for_one_that_is_unknown(town: Town, verb: str) -> None:
+    up.run(town.world, town.request())
+    verbs: Mapping[str, Callable[[], object]] = {
+        "up": lambda: up.run(town.world, UpRequest(spec=ServerSpec(model="sky"))),
+        "swap": lambda: swap.run(town.world, SwapRequest("sky", alias="tiny")),
+        "chat": lambda: chat.endpoint(town.world, "sky"),
+    }
+    with pytest.raises(LauncherError, match="sky is a provider's model: it cannot run here") as caught:
+        verbs[verb]()
+    assert "launcher llm serve sky" in caught.value.hint
+
+
+def test_whoever_is_served_can_be_talked_to_by_each_of_its_names(town: Town) -> None:
+    up.run(town.world, town.request())
+    alias.run(town.world, "default", "tiny")
+    llm_serve.run(town.world, "sky")
+    awaited(lambda: town.ask("sky").status_code == 200)
+    answers = {name: chat.run(chat.endpoint(town.world, name), "And of France?").answer for name in ("tiny", "default", "sky")}
+    assert answers == {"tiny": ANSWER, "default": ANSWER, "sky": WORDS}
 
 
 def test_a_damaged_record_of_what_is_served_costs_no_model(town: Town) -> None:
