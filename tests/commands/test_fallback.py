@@ -110,6 +110,26 @@ def test_a_killed_engines_requests_go_to_the_fallback_until_it_is_back(town: Tow
     assert ps.run(town.world).rows[0].server.restarts == 1
 
 
+def test_of_several_replicas_all_must_be_gone_before_a_request_leaves_the_machine(town: Town, provider: ModelServer) -> None:
+    spec = ServerSpec(model="tiny", replicas=2)
+    up.run(town.world, replace(town.request(fallback="sky"), spec=spec))
+
+    def pids() -> list[int]:
+        return [row.pid for row in ps.run(town.world).rows if row.pid and row.state == "ready"]
+
+    first, second = pids()
+    os.kill(first, signal.SIGKILL)
+    assert {town.who() for _ in range(5)} == {"itself"}
+    awaited(lambda: len(pids()) == 2)
+    assert second in pids()
+    assert not provider.asked
+    for pid in pids():
+        os.kill(pid, signal.SIGKILL)
+    assert town.who() == "sky"
+    awaited(lambda: town.who() == "itself")
+    down.run(town.world, None)
+
+
 def test_a_client_can_forbid_it_for_its_request(town: Town, provider: ModelServer) -> None:
     up.run(town.world, town.request(fallback="sky"))
     pid = ps.run(town.world).rows[0].pid
