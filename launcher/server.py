@@ -153,6 +153,11 @@ class Server:
         return f"{self.name}{self.seat}"
 
     @property
+    def label(self) -> str:
+        """What a person calls it: the model, or one of its replicas."""
+        return self.key if REPLICA in self.seat else self.name
+
+    @property
     def replica(self) -> int | None:
         """Which of several it is, from 1; None for the only one."""
         number = self.seat.partition(REPLICA)[2]

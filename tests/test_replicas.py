@@ -352,6 +352,7 @@ def test_up_and_ps_tell_how_many_there_are(world: World) -> None:
     assert "replicas     2, which share the requests" in drawn(result)
     told: Any = result.json()
     assert (told["replicas"], Path(told["log"]).name) == (2, "tiny.log")
+    assert [each.label for each in running(world)] == ["tiny", "tiny~2"]
     shown: Any = ps.run(world).json()
     assert [(each["name"], each["replica"]) for each in shown] == [("tiny", 1), ("tiny", 2)]
     down.run(world, None)

@@ -9,7 +9,7 @@ from launcher import background, ports, store
 from launcher.endpoint import Window
 from launcher.errors import LauncherError
 from launcher.exposure import Opening
-from launcher.server import REPLICA, Server, State, state_now
+from launcher.server import Server, State, state_now
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class PsResult:
             state = Text(row.state, _COLOURS[row.state])
             duration = _duration(time.time() - server.since)
             table.add_row(
-                server.key if REPLICA in server.seat else server.name,
+                server.label,
                 server.engine,
                 state,
                 str(row.pid or "-"),
