@@ -30,7 +30,7 @@ from launcher.world import World
 from tests.machines_for_tests import machine
 from tests.ports_for_tests import own_port
 from tests.stub_engine import ANSWER
-from tests.world import Told, ended, little_world, running
+from tests.world import StubEngine, Told, ended, little_world, running, with_engine
 
 NOW = 1_000_000.0
 PREPARED = Prepared(Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "1")
@@ -229,7 +229,7 @@ def test_a_swap_takes_the_place_of_one(world: World) -> None:
 
 def roomy(root: Path, cards: int) -> World:
     """A world with so many GPUs, of which each server takes nearly all of its own while it is awake."""
-    made, there = little_world(root, context=32_768), machine(cards, 8.0).gpus
+    made, there = little_world(root, models=("tiny", "other"), context=32_768), machine(cards, 8.0).gpus
 
     def inventory() -> Inventory:
         awake = [each for each in running(made) if each.state not in {"asleep", "held"}]
@@ -296,13 +296,27 @@ def test_all_of_them_sleep_and_each_wakes_on_its_own_gpu(cards: World) -> None:
     awaited_replicas(cards, 2, set())
 
 
-def test_a_request_loads_all_of_those_that_nobody_asked_for(cards: World) -> None:
-    endpoint = up.run(cards, replace(on_cards(2), idle_stop=0.5)).endpoint
+def test_nobody_is_unloaded_while_others_come_and_a_request_loads_all(cards: World) -> None:
+    slow = with_engine(cards, StubEngine({"": ("--slow-start", "1.5")}))
+    endpoint = up.run(slow, replace(on_cards(2), idle_stop=0.5)).endpoint
     awaited(lambda: [row.state for row in ps.run(cards).rows] == ["idle", "idle"])
     kept = store.wanted(cards.home)[0]
     store.want(cards.home, replace(kept, idle_stop=60.0))
     assert probe.prove(endpoint).text == ANSWER
     awaited_replicas(cards, 2, set())
+
+
+def test_one_that_made_room_for_another_model_comes_back_when_a_person_asks(cards: World) -> None:
+    up.run(cards, on_cards(4))
+    other = ServerSpec("other", sessions=8)
+    up.run(cards, UpRequest(spec=other, spare=False, proof=False))
+    gone = [row for row in ps.run(cards).rows if row.state == "idle"]
+    assert [row.words for row in gone] == ["unloaded to make room; `launcher up tiny --replicas 4` starts it"]
+    again = up.run(cards, UpRequest(spec=ServerSpec("tiny", replicas=4, sessions=8), spare=False, proof=False))
+    assert not again.already
+    states = {row.server.label: row.state for row in ps.run(cards).rows}
+    assert states == {"other": "idle", **dict.fromkeys(("tiny", "tiny~2", "tiny~3", "tiny~4"), "ready")}
+    assert up.run(cards, UpRequest(spec=ServerSpec("tiny"), spare=False, proof=False)).already
 
 
 def test_each_has_a_log_and_an_end_of_its_own(world: World) -> None:

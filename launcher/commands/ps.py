@@ -65,7 +65,7 @@ class Row:
             tries = f" (failure {server.restarts})" if server.restarts else ""
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
         if self.state in _RESTS:
-            return _RESTS[self.state]
+            return self.detail or _RESTS[self.state]
         if self.state == "ready":
             times = "once" if server.restarts == 1 else f"{server.restarts} times"
             return "; ".join(
@@ -193,9 +193,14 @@ def run(world: World) -> PsResult:
     wishes = {want.name: want.fallback for want in store.wishes(world.home)[0] if want.fallback}
     served = store.remotes(world.home)
     rows = []
-    for server in store.seen(world.home):
+    servers = store.seen(world.home)
+    for server in servers:
         alive = server.handle is not None and world.runner.alive(server.handle)
-        rows.append(Row(server, *state_now(server, alive=alive), time.time(), wishes.get(server.name, "")))
+        state, detail = state_now(server, alive=alive)
+        if server.replica and state == "idle" and any(each.name == server.name and each.state == "ready" for each in servers):
+            # No request waits for it, since the others answer.
+            detail = f"unloaded to make room; `launcher up {server.name} --replicas {server.spec.replicas}` starts it"
+        rows.append(Row(server, state, detail, time.time(), wishes.get(server.name, "")))
     attended = background.at_work(world.home) is not None
     return PsResult(
         tuple(rows),

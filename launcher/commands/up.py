@@ -406,7 +406,11 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
     state, _ = state_now(running, alive=alive)
     if state != "ready" or not serves(running, asked) or store.port(world.home) != urlsplit(expected.base_url).port:
         return None
-    if not any((want.name, want.ask) == (running.name, running.ask) for want in store.wanted(world.home)):
+    wanted = store.wanted(world.home)
+    want = next((each for each in wanted if (each.name, each.ask) == (running.name, running.ask)), None)
+    # Of several replicas the first that does not serve.
+    late = store.started(world.home, want) if want else None
+    if late is None or late.state != "ready":
         return None
     world.attend(world)
     world.progress.phase("proof")
