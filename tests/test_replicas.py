@@ -409,3 +409,34 @@ def drawn(result: Any) -> str:
     with console.capture() as captured:
         console.print(result.text())
     return captured.get()
+
+
+def test_one_that_is_asked_for_its_token_as_its_turn_to_leave_comes_still_ends_its_streams(tmp_path: Path) -> None:
+    # Two seconds for each answer, the supervisor's own among them: one is nearly always on its way.
+    world = little_world(tmp_path, engine=StubEngine({"": ("--fault", "slow 0.3")}))
+    whole: list[bool] = []
+    over = threading.Event()
+
+    def listen(endpoint: Endpoint, number: int) -> None:
+        while not over.is_set():
+            asked = [{"role": "user", "content": f"What is the capital of country {number}?"}]
+            try:
+                whole.append("".join(probe.stream(endpoint, asked)).strip() == ANSWER)
+            except LauncherError:
+                whole.append(False)
+
+    try:
+        endpoint = served(world, own_port(), 2)
+        threads = [threading.Thread(target=listen, args=(endpoint, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        served(world, store.port(world.home) or 0, 2, context=4096)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert {each.context for each in running(world)} == {4096}
+        assert whole
+        assert all(whole)
+    finally:
+        over.set()
+        down.run(world, None)
