@@ -3,7 +3,7 @@
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from launcher.launching import (
     why_it_died,
 )
 from launcher.lifecycle import Policy, Use
+from launcher.plan import Plan
 from launcher.progress import Silent
 from launcher.runners import spares
-from launcher.server import Server, Swapped, Wanted
+from launcher.server import REPLICA, Server, Swapped, Wanted
 from launcher.serving import plan_again, plan_beside, size
-from launcher.swap import REPLICA, Seat
+from launcher.swap import Seat
 from launcher.watch import Watch
 from launcher.world import World
 
@@ -101,9 +102,9 @@ class Acts:
         self._books.record(started)
 
     def _launch(self, want: Wanted, before: Server) -> Launch:
-        spec = replace(want.planned, context=before.shrunk or want.planned.context)
+        spec = want.planned
         refuse_full_disk(self._world.home)
-        plan = plan_beside(self._world, spec) if REPLICA in before.seat and not spec.cluster else plan_again(self._world, spec)
+        plan = self._plan(want, before)
         # Files may have gone since: an engine must never start on a part.
         whole = want.prepared.whole and local_model.fault(want.prepared.weights) is None
         ready = want.prepared if whole else self._world.prepare(plan, Silent())
@@ -124,6 +125,16 @@ class Acts:
             placed=placed,
             seat=before.seat,
         )
+
+    def _plan(self, want: Wanted, record: Server, without: Sequence[Server] = ()) -> Plan:
+        """Its plan, now: what sleeps is where it was; of several replicas each goes where there is room."""
+        spec = replace(want.planned, context=record.shrunk or want.planned.context)
+        if record.handle and record.ask == want.ask:
+            return plan_again(self._world, replace(spec, gpus=record.gpus), without)
+        several = (spec.replicas or 1) > 1 or REPLICA in record.seat
+        if several and not spec.cluster:
+            return plan_beside(self._world, replace(spec, gpus=want.spec.gpus), without, gpus=bool(spec.gpus))
+        return plan_again(self._world, spec, without)
 
     def _unstarted(self, want: Wanted, seat: Seat) -> Server:
         made = unstarted(want, seat, self._world.home.logs)
@@ -169,7 +180,7 @@ class Acts:
 
     def _fits(self, want: Wanted, again: Server, without: list[Server]) -> bool:
         try:
-            plan_again(self._world, replace(want.planned, context=again.shrunk or want.planned.context), without)
+            self._plan(want, again, without)
         except LauncherError:
             return False
         return True
@@ -331,7 +342,7 @@ class Acts:
         """Its memory first, if others have it; then it has to prove itself as one that was started."""
         leaving = self._is_being_left(want)
         try:
-            plan_again(self._world, want.planned)
+            self._plan(want, server)
         except LauncherError as fault:
             if self._makes_room(want, server) or leaving:
                 self._books.record(self._with_room(want, server))

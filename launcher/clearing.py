@@ -98,7 +98,7 @@ class _Users:
     def look(cls, world: World) -> "_Users":
         home = world.home
         seen = [(server, server.handle) for server in store.look(home)[0] if server.handle]
-        running = [(s.name, handle.environment, s.log, world.runner.processes(handle)) for s, handle in seen]
+        running = [(s.label, handle.environment, s.log, world.runner.processes(handle)) for s, handle in seen]
         known = {handle.server_id for _, handle in seen}
         if spare := spares.kept(home):
             running.append(

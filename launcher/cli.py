@@ -80,11 +80,13 @@ def _system_fault(error: OSError) -> LauncherError:
 
 
 def _spread(spec: "ServerSpec", typed: argparse.Namespace) -> "ServerSpec":
-    """Where it runs, and how often; raises LauncherError for nodes of no cluster."""
+    """Where it runs, and how often; raises LauncherError for nodes of no cluster, and a cluster's GPUs by number."""
     from dataclasses import replace
 
     if typed.nodes and not typed.on_cluster:
         raise LauncherError("--nodes are those of a cluster", hint="--on-cluster ADDRESS names it")
+    if typed.on_cluster and typed.gpus:
+        raise LauncherError("--gpus are those of this machine", hint="on a cluster Ray chooses them: leave --gpus out")
     return replace(spec, replicas=typed.replicas, cluster=typed.on_cluster, nodes=typed.nodes)
 
 
@@ -267,11 +269,14 @@ def _plan(typed: argparse.Namespace) -> int:
 
 
 def _export(typed: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from launcher.commands import export
     from launcher.exporting.registry import EXPORTERS
 
     with _world() as world:
-        result = export.run(world, _spec(typed), _inventory(typed.on), EXPORTERS[typed.form], base_url=typed.base_url)
+        spec = replace(_spec(typed), replicas=typed.replicas)
+        result = export.run(world, spec, _inventory(typed.on), EXPORTERS[typed.form], base_url=typed.base_url)
     return _show(result, as_json=typed.json)
 
 

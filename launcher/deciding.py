@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import catalogue, engine_args, fitting, history, planner, ports, store
+from launcher import catalogue, configurations, engine_args, fitting, history, planner, ports, store
 from launcher.command import Command
 from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
@@ -113,10 +113,19 @@ def find(world: World, reference: str, *, trusted: str = "") -> Profile:
         hint = "leave --trust-remote-code out: it is for a repository of the hub, ORGANISATION/MODEL, at a commit"
         raise LauncherError(f"{reference} brings no code of its own that could run", hint=hint)
     if weights is None:
-        return catalogue.load(world.profiles, reference)
+        return profile_of(world, reference)
     if isinstance(weights, HubWeights) and (profile := served_from(world, weights.repo)):
         return profile
     return derive(world.facts(weights))
+
+
+def profile_of(world: World, name: str) -> Profile:
+    """The profile of that name; raises LauncherError where there is none, with what is meant by a provider's model."""
+    kept = None if name in catalogue.paths(world.profiles) else configurations.load(world.home, name)
+    if kept and kept.settings.provider != "local":
+        hint = f"`launcher llm serve {name}` has this address answer for it, `launcher llm use {name}` tells OpenHands of it"
+        raise LauncherError(f"{name} is a provider's model: it cannot run here", hint=hint)
+    return catalogue.load(world.profiles, name)
 
 
 def pinned(outcome: Plan | DoesNotFit, pin: str) -> Plan | DoesNotFit:

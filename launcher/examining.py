@@ -188,7 +188,7 @@ def _rooms(world: World, plan: Plan | None, kept: tuple[Kept, ...], models: tupl
 
 def _running(server: Server, live: dict[str, tuple[int, ...]]) -> Running:
     state, detail = state_now(server, alive=bool(live.get(server.name)))
-    return Running(server.name, state, detail)
+    return Running(server.label, state, detail, model=server.name)
 
 
 def _enabled(world: World) -> Enabled | None:

@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterator
 
 from launcher import probe, store
 from launcher.errors import LauncherError
-from launcher.server import Server, Wanted
-from launcher.swap import REPLICA
+from launcher.server import REPLICA, Server, Wanted
 from launcher.world import World
 
 _LOOK = 0.05
@@ -27,11 +26,17 @@ def follow(world: World, want: Wanted) -> Server:
                 world.progress.say(note)
             told = len(server.notes)
             shown = _show(world, want, server, shown)
-            if server.state == "ready":
+            if server.state == "ready" or (server.state == "idle" and _was_there(world, want)):
                 return server
             if server.state in {"waiting", "failed"} and server.detail:
                 raise LauncherError(server.detail, hint=server.hint)
     raise AssertionError  # looks have no end
+
+
+def _was_there(world: World, want: Wanted) -> bool:
+    """Whether it was proven, and unloaded before anybody looked: an `--idle-stop` may be shorter than a look takes."""
+    there = store.every(world.home, want)
+    return len(there) >= (want.spec.replicas or 1) and all(each.proven for each in there)
 
 
 def looks(world: World) -> Iterator[None]:

@@ -144,6 +144,11 @@ class Inventory:
         memory = replace(self.ram, available=min(self.ram.total, self.ram.available + ram))
         return replace(self, gpus=tuple(gpus), ram=memory)
 
+    def less(self, claims: Mapping[int, int], ram: int = 0) -> "Inventory":
+        """The same machine once somebody holds so many bytes more of GPUs, by their index, and of the host's memory."""
+        gpus = tuple(replace(gpu, free=max(0, gpu.free - claims.get(gpu.index, 0))) for gpu in self.gpus)
+        return replace(self, gpus=gpus, ram=replace(self.ram, available=max(0, self.ram.available - ram)))
+
 
 def holders(gpus: Iterable[Gpu]) -> list[GpuProcess]:
     """Who holds memory of these GPUs, each process once, the greatest first."""

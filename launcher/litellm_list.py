@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_FILE = "model_prices_and_context_window_backup.json"
+FILE = "model_prices_and_context_window_backup.json"
 _CHAT = ("chat", "responses")
 
 
@@ -30,7 +30,7 @@ def look_up(model: str) -> Listed | None:
     provider, _, bare = model.partition("/")
     for key in (model, bare):
         entry = _entries().get(key)
-        if entry and (key == model or entry.get("litellm_provider") == provider):
+        if entry and (key == model or _is_of(entry, provider)):
             return _listed(model, entry)
     return None
 
@@ -40,16 +40,22 @@ def models(provider: str) -> tuple[str, ...]:
     found = {
         key if key.startswith(f"{provider}/") else f"{provider}/{key}"
         for key, entry in _entries().items()
-        if entry.get("litellm_provider") == provider and entry.get("mode") in _CHAT
+        if _is_of(entry, provider) and entry.get("mode") in _CHAT
     }
     return tuple(sorted(found))
+
+
+def _is_of(entry: Mapping[str, Any], prefix: str) -> bool:
+    """Whether models of this entry are called with a prefix: the list has vertex_ai-language-models, bedrock_converse, ..."""
+    named = str(entry.get("litellm_provider"))
+    return named == prefix or named.startswith(f"{prefix}-") or named == f"{prefix}_converse"
 
 
 @cache
 def _entries() -> Mapping[str, Mapping[str, Any]]:
     spec = importlib.util.find_spec("litellm")
     folders = spec.submodule_search_locations if spec else None
-    entries: dict[str, dict[str, Any]] = json.loads((Path(folders[0]) / _FILE).read_bytes()) if folders else {}
+    entries: dict[str, dict[str, Any]] = json.loads((Path(folders[0]) / FILE).read_bytes()) if folders else {}
     entries.pop("sample_spec", None)
     return entries
 

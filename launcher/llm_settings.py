@@ -118,7 +118,7 @@ def cast(key: str, text: str) -> Value:
     """A field from typed words; raises LauncherError for what is none of its kind."""
     value = _cast(KINDS.get(key, str), text)
     if fault := fault_of(key, value):
-        raise LauncherError(fault, hint=_FIELDS)
+        raise LauncherError(fault, hint="" if key in KINDS and key not in SECRETS else _FIELDS)
     return value
 
 

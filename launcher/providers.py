@@ -191,7 +191,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             api=Api(OPENHANDS_PROXY, "{base}/v1{way}", _ALL),
         ),
         "compatible": Provider(
-            title="any OpenAI-compatible address",
+            title="an OpenAI-compatible server",
             prefix="openai",
             guide=f"{_LITELLM}/openai_compatible",
             needs=("base_url",),

@@ -13,6 +13,9 @@ from launcher.runners.base import Handle
 # place, and comes back if that fails: it has ended, or it sleeps. One that is asleep wakes for the first request.
 State = Literal["waiting", "starting", "ready", "ending", "idle", "held", "asleep", "failed", "stopped"]
 
+# In a replica's seat, before its number: the first has the model's own.
+REPLICA = "~"
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
@@ -150,6 +153,17 @@ class Server:
         return f"{self.name}{self.seat}"
 
     @property
+    def label(self) -> str:
+        """What a person calls it: the model, or one of its replicas."""
+        return self.key if REPLICA in self.seat else self.name
+
+    @property
+    def replica(self) -> int | None:
+        """Which of several it is, from 1; None for the only one."""
+        number = self.seat.partition(REPLICA)[2]
+        return int(number) if number.isdecimal() else 1 if (self.spec.replicas or 1) > 1 else None
+
+    @property
     def planned(self) -> ServerSpec:
         """The wish in the words of what came of it, so that the same plan is made again."""
         return replace(
@@ -157,7 +171,8 @@ class Server:
             engine=self.engine,
             variant=self.variant,
             context=self.context,
-            gpus=self.gpus,
+            # Each replica has others.
+            gpus=self.spec.gpus if (self.spec.replicas or 1) > 1 else self.gpus,
             tensor=self.tensor,
             pipeline=self.pipeline,
         )

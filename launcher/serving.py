@@ -7,7 +7,8 @@ from launcher import processes, store
 from launcher.deciding import decide, refusal
 from launcher.errors import LauncherError
 from launcher.fitting import loaded_as
-from launcher.plan import Plan
+from launcher.gpu import Inventory
+from launcher.plan import DoesNotFit, Plan
 from launcher.runners import spares
 from launcher.runners.base import Size
 from launcher.server import Server, ServerSpec
@@ -24,6 +25,37 @@ def plan_now(world: World, spec: ServerSpec, without: Sequence[Server] = ()) -> 
     """The plan on this machine once the servers `without` have made room; raises LauncherError if there is none."""
     if spec.cluster:
         return _on_cluster(world, spec)
+    inventory = _left(world, without)
+    outcome = decide(world, spec, inventory)
+    if isinstance(outcome, Plan):
+        return outcome
+    raise refusal(world, spec, inventory, outcome)
+
+
+def refuse_replicas(world: World, spec: ServerSpec, plan: Plan, without: Sequence[Server] = ()) -> None:
+    """Raise LauncherError where this machine has no room for as many replicas, each as `plan` has the first.
+
+    On a cluster that is Ray's to say, and what has no room there waits.
+    """
+    wanted, there = spec.replicas or 1, 0
+    if spec.cluster:
+        return
+    each, inventory = replace(as_planned(spec, plan), gpus=spec.gpus), _left(world, without)
+    found: Plan | DoesNotFit = plan
+    while isinstance(found, Plan) and bool(found.gpus) == bool(plan.gpus):
+        there += 1
+        if there == wanted:
+            return
+        claims = dict.fromkeys((gpu.index for gpu in found.gpus), found.memory.claim)
+        inventory = inventory.less(claims, ram=0 if found.gpus else found.memory.claim)
+        found = decide(world, each, inventory)
+    room = f"there is room for {there}" if there > 1 else "there is room for one alone"
+    hint = f"--replicas {there}, or less for each: `launcher plan {spec.model}` shows what one takes"
+    raise LauncherError(f"{wanted} replicas of {spec.model} do not fit on this machine: {room}", hint=hint)
+
+
+def _left(world: World, without: Sequence[Server]) -> Inventory:
+    """What this machine has once these servers have made room."""
     inventory = world.inventory()
     spare = spares.kept(world.home)
     handles = [each.handle for each in without if each.handle] + ([spare.handle] if spare else [])
@@ -33,10 +65,7 @@ def plan_now(world: World, spec: ServerSpec, without: Sequence[Server] = ()) -> 
         for server in without:
             claims |= {index: claims.get(index, 0) + server.claim for index in server.gpus if not server.slept}
         inventory = inventory.without(set(pids), processes.resident(pids), claims)
-    outcome = decide(world, spec, inventory)
-    if isinstance(outcome, Plan):
-        return outcome
-    raise refusal(world, spec, inventory, outcome)
+    return inventory
 
 
 def _on_cluster(world: World, spec: ServerSpec) -> Plan:
@@ -96,10 +125,13 @@ def plan_again(world: World, planned: ServerSpec, without: Sequence[Server] = ()
     return plan
 
 
-def plan_beside(world: World, planned: ServerSpec) -> Plan:
-    """The same plan on other devices of this machine, for a further replica; raises LauncherError where they have no room."""
-    plan = plan_now(world, replace(planned, gpus=()))
-    if bool(plan.gpus) != bool(planned.gpus):
-        message = f"no more GPUs of this machine have room for another replica of {planned.model}"
+def plan_beside(world: World, spec: ServerSpec, without: Sequence[Server] = (), *, gpus: bool) -> Plan:
+    """The plan of one of several replicas: on any of the GPUs that it may have, never on the CPU in their place.
+
+    Raises LauncherError where they have no room.
+    """
+    plan = plan_now(world, spec, without)
+    if bool(plan.gpus) != gpus:
+        message = f"no more GPUs of this machine have room for another replica of {spec.model}"
         raise LauncherError(message, hint="`launcher gpus` shows who holds memory; fewer --replicas fit")
     return plan

@@ -14,8 +14,8 @@ from launcher.exposure import Exposure, Opening
 from launcher.home import Home
 from launcher.prepared import Prepared
 from launcher.runners.base import Handle
-from launcher.server import Server, ServerSpec, Swapped, Wanted
-from launcher.swap import REPLICA, SEATS
+from launcher.server import REPLICA, Server, ServerSpec, Swapped, Wanted
+from launcher.swap import SEATS
 
 _PORTS = 1 << 16
 
@@ -91,10 +91,33 @@ def started(home: Home, want: Wanted) -> Server | None:
 
     Of several replicas it is the first that is not ready: None while one of them was not begun, though the others are.
     """
-    found = [server for server in _of(home, want.name) if server.ask == want.ask]
+    found = every(home, want)
     late = next((server for server in found if server.state != "ready"), None)
     whole = len(found) >= (want.spec.replicas or 1)
     return late or (found[0] if found and whole else None)
+
+
+def every(home: Home, want: Wanted) -> tuple[Server, ...]:
+    """The servers of this wish, the first replica first; raises LauncherError for a damaged record."""
+    return tuple(server for server in _of(home, want.name) if server.ask == want.ask)
+
+
+def named(home: Home, name: str) -> Server | None:
+    """The server that a person means: a replica by its record's name, of a model in two seats the one that runs, or was last.
+
+    Raises LauncherError for a damaged record.
+    """
+    servers = seen(home)
+    replica = next((each for each in servers if each.key == name and REPLICA in each.seat), None)
+    of_model = [each for each in servers if each.name == name]
+    first = next((each for each in of_model if each.replica == 1), None)
+    return replica or first or max(of_model, key=lambda server: (server.handle is not None, server.since), default=None)
+
+
+def window(home: Home, server: Server) -> int:
+    """The tokens of context that agents are told: what all replicas have that serve beside this one."""
+    beside = [each for each in _of(home, server.name) if each.ask == server.ask and each.state == "ready"]
+    return min(each.context for each in (server, *beside))
 
 
 def _of(home: Home, name: str) -> list[Server]:

@@ -146,8 +146,9 @@ class Supervisor:
         act = self._acts.get(seat.key)
         if act:
             act.unwanted = want is None or act.ask != want.ask
-            if act.unwanted and act.kind in {"prove", "probe"} and server and server.handle and not act.hurried:
-                # It may wait for an answer for minutes; without its engine it does not.
+            asks = act.kind in {"prove", "probe"} and not seat.leaves
+            if act.unwanted and asks and server and server.handle and not act.hurried:
+                # It may wait for an answer for minutes; without its engine it does not. One that is to leave has requests.
                 act.hurried = True
                 self.world.runner.stop(server.handle, grace=GRACE)
             return
@@ -157,7 +158,12 @@ class Supervisor:
             self._begin(seat, action, why, server)
 
     def _is_coming(self, name: str) -> bool:
-        return any(server.name == name and server.state in {"starting", "ready", "failed"} for server in self._books.everyone())
+        there = [server for server in self._books.everyone() if server.name == name]
+        want = self._books.wishes.get(name)
+        # Of several replicas each is called.
+        if want and swap.is_replicated(want, there) and any(server.state in {"idle", "asleep"} for server in there):
+            return False
+        return any(server.state in {"starting", "ready", "failed"} for server in there)
 
     def _runs(self, key: str) -> bool:
         return key in self._books.servers and self._books.servers[key].handle is not None
@@ -180,12 +186,22 @@ class Supervisor:
             quiet=time.monotonic() - watched.last_word,
             worked=max(server.since, watched.worked, use.worked),
             busy=use.busy,
-            used=use.asked,
+            used=max(use.asked, self._whole_since(server, now)),
             asked=server.name in self._asked,
             room_for=self._doing.room_for.get(server.key, ""),
             fault=watched.fault,
             clear=clear,
         )
+
+    def _whole_since(self, server: Server, now: float) -> float:
+        """Since when all replicas of its wish serve, 0.0 for the only one: until then nobody can do without it."""
+        want = self._books.wishes.get(server.name)
+        count = (want.spec.replicas or 1) if want and want.ask == server.ask else 1
+        if count == 1:
+            return 0.0
+        there = [each for each in self._books.everyone() if (each.name, each.ask) == (server.name, server.ask)]
+        coming = len(there) < count or any(each.state == "starting" for each in there)
+        return now if coming else max((each.since for each in there if each.state == "ready"), default=0.0)
 
     def _is_healthy(self, server: Server, watched: Watched, *, busy: bool) -> bool:
         """Asked at each look while it starts, now and then when it works.

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from launcher.server import Server, Wanted
+from launcher.server import REPLICA, Server, Wanted
 
 # A model has two seats: while one server serves, another may come.
 SEATS = ("", "@2")
-# Replicas have one each: the first a model's own, the others with a number.
-REPLICA = "~"
 
 Outcome = Literal["coming", "there", "failed"]
 
@@ -144,7 +142,9 @@ def forgotten(seats: Iterable[Seat], servers: Mapping[str, Server], wishes: Mapp
         there = {key: server for key, server in servers.items() if server.name == name}
         want = wishes.get(name)
         tried = of(want, there.values()) if want else None
-        idle = [key for key, s in there.items() if s.handle is None and key not in wanted and s is not tried]
+        # Of several replicas the first one's, which has the model's own name.
+        kept = name if any(REPLICA in server.seat for server in there.values()) else ""
+        idle = [key for key, s in there.items() if s.handle is None and key not in {*wanted, kept} and s is not tried]
         if len(idle) == len(there):
             idle.remove(max(idle, key=lambda key: there[key].since))
         gone += [key for key in idle if there[key].state in {"stopped", "failed"}]

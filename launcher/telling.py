@@ -95,7 +95,9 @@ def place(
 
 
 def _of_server(world: World, server: Server) -> LLMConfig:
-    endpoint = Endpoint(server.name, store.address(world.home), keys.read(world.home.key) or "", server.context)
+    endpoint = Endpoint(
+        server.name, store.address(world.home), keys.read(world.home.key) or "", store.window(world.home, server)
+    )
     known = configurations.traits(world.home, server.name)
     return local(world, endpoint, known or Traits(native_tool_calling=False, vision=False, reasoning_effort=None))
 

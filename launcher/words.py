@@ -86,7 +86,12 @@ def parser() -> "_Parser":
     )
     _add_log(_verb(verbs, "explain", "why an engine ended, from its log, and what to do"))
     chat = _verb(verbs, "chat", "talk to the model in the terminal")
-    chat.add_argument("model", nargs="?", metavar="NAME", help="a model that `launcher ps` shows (default: the one that runs)")
+    chat.add_argument(
+        "model",
+        nargs="?",
+        metavar="NAME",
+        help="a name that is asked for here: a model that `launcher ps` shows, or an alias (default: the one that runs)",
+    )
     _add_run(_verb(verbs, "run", "start a coding agent on the model, with nothing written into its files"))
     _add_plan_verbs(verbs)
     gpus = _verb(verbs, "gpus", "the GPUs here, and who holds their memory")
@@ -121,6 +126,7 @@ def _add_plan_verbs(verbs: Any) -> None:
     export.add_argument("model", metavar="MODEL", help=_WHERE)
     _add_choice(export)
     _add_on(export)
+    export.add_argument("--replicas", type=_number(1, 64), metavar="N", help="so many servers that share the requests")
     export.add_argument(
         "--base-url", type=_base_url, metavar="URL", help="for env and litellm: where it answers (default: this machine's own)"
     )

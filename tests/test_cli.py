@@ -114,6 +114,13 @@ def test_wrong_usage_ends_with_2_and_says_what_was_wrong(tmp_path: Path, words: 
         ),
         pytest.param(["chat", "smollm2-135m"], "smollm2-135m is not running", "launcher up smollm2-135m", id="a model asleep"),
         pytest.param(["keys", "remove", "x"], "there is no key 'x'", "launcher keys", id="no such key"),
+        pytest.param(["up", "--nodes", "2"], "--nodes are those of a cluster", "--on-cluster", id="nodes without a cluster"),
+        pytest.param(
+            ["up", "--on-cluster", "auto", "--gpus", "0"],
+            "--gpus are those of this machine",
+            "Ray",
+            id="a cluster's GPUs by number",
+        ),
         pytest.param(["chat"], "no model is running", "launcher up", id="talking to nobody"),
     ],
 )

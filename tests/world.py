@@ -238,8 +238,8 @@ def attend(world: World, policy: Policy = POLICY) -> None:
 
     over = threading.Event()
     thread = threading.Thread(target=serve, daemon=True)
-    _SUPERVISORS[world.home.root] = (host, thread, over)
     thread.start()
+    _SUPERVISORS[world.home.root] = (host, thread, over)
 
 
 def unattend(folder: Path) -> None:

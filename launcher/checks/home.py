@@ -52,6 +52,7 @@ class Running:
     name: str
     state: str
     detail: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def servers(seen: Sequence[Running]) -> tuple[Finding, ...]:
     found = []
     for each in seen:
         if each.state == "failed":
-            remedy = f"`launcher logs {each.name}` tells why; `launcher up {each.name}` starts it again"
+            remedy = f"`launcher logs {each.name}` tells why; `launcher up {each.model or each.name}` starts it again"
             found.append(warns("server", f"{each.name}: {each.detail}", remedy))
         elif each.state in {"ready", "starting", "waiting"}:
             found.append(passes("server", f"{each.name} is {each.state}"))

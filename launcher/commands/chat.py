@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import catalogue, keys, probe, store
+from launcher import deciding, keys, probe, store
 from launcher.endpoint import Endpoint
 from launcher.errors import LauncherError
 from launcher.world import World
@@ -34,6 +34,10 @@ class ChatResult:
 
 def endpoint(world: World, name: str | None) -> Endpoint:
     """Where the running model answers; raises LauncherError if none runs."""
+    key = keys.read(world.home.key) or ""
+    if name in store.aliases(world.home) or name in store.remotes(world.home):
+        # What it leads to, the gateway knows; so does it why that does not answer.
+        return Endpoint(model=name or "", base_url=store.address(world.home), api_key=key, context=0)
     running = [
         server
         for server in store.seen(world.home)
@@ -41,11 +45,10 @@ def endpoint(world: World, name: str | None) -> Endpoint:
     ]
     if not running:
         if name:
-            catalogue.load(world.profiles, name)  # a name that is none is another fault
+            deciding.profile_of(world, name)  # a name that is none is another fault
             raise LauncherError(f"{name} is not running", hint=f"`launcher up {name}` starts it")
         raise LauncherError("no model is running", hint="`launcher up` starts one")
     server = running[0]
-    key = keys.read(world.home.key) or ""
     return Endpoint(model=server.name, base_url=store.address(world.home), api_key=key, context=server.context)
 
 

@@ -67,11 +67,12 @@ def run(world: World, what: str | None, *, stdin: Iterable[str], engine: str | N
     """
     if what == STDIN:
         return _explained(world, "stdin", stdin, engine)
-    servers = [server for server in store.seen(world.home) if what in {None, server.name}]
-    if len(servers) == 1:
-        return _of_server(world, servers[0])
+    servers = store.seen(world.home)
+    meant = store.named(world.home, what) if what else servers[0] if len(servers) == 1 else None
+    if meant:
+        return _of_server(world, meant)
     if what is None:
-        known = ", ".join(server.name for server in servers)
+        known = ", ".join(server.key for server in servers)
         hint = f"there are logs of {known}" if known else "`launcher explain FILE` reads any engine's log"
         raise LauncherError("which log?", hint=hint)
     return _of_file(world, Path(what).expanduser(), engine)
@@ -79,7 +80,7 @@ def run(world: World, what: str | None, *, stdin: Iterable[str], engine: str | N
 
 def _of_server(world: World, server: Server) -> ExplainResult:
     if server.handle and world.runner.alive(server.handle):
-        raise LauncherError(f"{server.name} runs: there is no end to explain", hint="`launcher logs` shows what it writes")
+        raise LauncherError(f"{server.key} runs: there is no end to explain", hint="`launcher logs` shows what it writes")
     return _of_file(world, server.log, server.engine)
 
 

@@ -69,6 +69,7 @@ def _export(world: World, spec: ServerSpec, plan: Plan, base_url: str | None) ->
         unit=_unit(world),
         llm=telling.local(world, endpoint, telling.traits(plan.profile, plan.engine)),
         key_file=None if base_url else world.home.key,
+        replicas=spec.replicas or 1,
     )
 
 
@@ -98,6 +99,7 @@ def _words(world: World, spec: ServerSpec, plan: Plan) -> tuple[str, ...]:
         "--kv-dtype": spec.kv_dtype,
         "--sessions": spec.sessions,
         "--trust-remote-code": spec.trust_remote_code,
+        "--replicas": spec.replicas if (spec.replicas or 1) > 1 else "",
     }
     return (
         said.origin or plan.profile.name,

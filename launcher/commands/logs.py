@@ -60,7 +60,7 @@ def follow(world: World, name: str | None, *, lines: int) -> Iterator[str]:
     yield from begun[max(0, len(begun) - lines) :]
     while True:
         # Asked before the file is read, so that the last words of an engine are not missed.
-        alive = _alive(world, server.name)
+        alive = _alive(world, server.key)
         new = tail.new()
         yield from new
         if not alive and not new:
@@ -73,17 +73,19 @@ def _no_log(server: Server, log: Path) -> LauncherError:
 
 
 def _server(world: World, name: str | None) -> Server:
+    if name and (found := store.named(world.home, name)):
+        return found
     servers = store.seen(world.home)
     running = [server for server in servers if server.handle is not None]
-    chosen = [server for server in servers if server.name == name] if name else (running or list(servers))
+    chosen = [] if name else running or servers
     if len(chosen) == 1:
         return chosen[0]
     if not servers:
         raise LauncherError("nothing was started yet, so there is no log", hint="`launcher up` starts a model")
-    known = ", ".join(server.name for server in servers)
-    raise LauncherError(f"there is no log of {name}" if name else "which model's log?", hint=f"there are logs of {known}")
+    known = ", ".join(server.key for server in servers)
+    raise LauncherError(f"there is no log of {name}" if name else "which log?", hint=f"there are logs of {known}")
 
 
-def _alive(world: World, name: str) -> bool:
-    handle = _server(world, name).handle
+def _alive(world: World, key: str) -> bool:
+    handle = next((server.handle for server in store.seen(world.home) if server.key == key), None)
     return handle is not None and world.runner.alive(handle)

@@ -10,7 +10,6 @@ from launcher.endpoint import Window
 from launcher.errors import LauncherError
 from launcher.exposure import Opening
 from launcher.server import Server, State, state_now
-from launcher.swap import REPLICA
 from launcher.world import World
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Row:
             tries = f" (failure {server.restarts})" if server.restarts else ""
             return f"starts again in {server.again - self.now:.0f} s{tries}: {self.detail}"
         if self.state in _RESTS:
-            return _RESTS[self.state]
+            return self.detail or _RESTS[self.state]
         if self.state == "ready":
             times = "once" if server.restarts == 1 else f"{server.restarts} times"
             return "; ".join(
@@ -89,6 +88,7 @@ class Far:
         """As a server's row, as far as there is anything to say."""
         return {
             "name": self.name,
+            "replica": None,
             "engine": None,
             "provider": self.provider or None,
             "state": "failed" if self.fault else "remote",
@@ -119,6 +119,7 @@ class PsResult:
         servers = [
             {
                 "name": row.server.name,
+                "replica": row.server.replica,
                 "engine": row.server.engine,
                 "variant": row.server.variant,
                 "state": row.state,
@@ -159,7 +160,7 @@ class PsResult:
             state = Text(row.state, _COLOURS[row.state])
             duration = _duration(time.time() - server.since)
             table.add_row(
-                server.key if REPLICA in server.seat else server.name,
+                server.label,
                 server.engine,
                 state,
                 str(row.pid or "-"),
@@ -176,9 +177,15 @@ class PsResult:
         if not self.attended:
             nobody = f"nobody answers at {self.address}: no `launcher serve` is at work; `launcher up` brings it back"
             return Group(table, Text(), Text.assemble(("! ", "yellow"), nobody))
-        also = [Text.assemble(("also     ", "dim"), each.text(self.port)) for each in self.reachable]
-        also += [Text.assemble(("fallback ", "dim"), line) for line in self.fallbacks]
-        return Group(table, Text(), Text.assemble(("address  ", "dim"), self.address), *also)
+        below = Table.grid(padding=(0, 1))
+        below.add_column(style="dim", no_wrap=True)
+        below.add_column(overflow="fold")
+        below.add_row("address ", self.address)
+        for opening in self.reachable:
+            below.add_row("also", opening.text(self.port))
+        for line in self.fallbacks:
+            below.add_row("fallback", line)
+        return Group(table, Text(), below)
 
 
 def run(world: World) -> PsResult:
@@ -186,9 +193,14 @@ def run(world: World) -> PsResult:
     wishes = {want.name: want.fallback for want in store.wishes(world.home)[0] if want.fallback}
     served = store.remotes(world.home)
     rows = []
-    for server in store.seen(world.home):
+    servers = store.seen(world.home)
+    for server in servers:
         alive = server.handle is not None and world.runner.alive(server.handle)
-        rows.append(Row(server, *state_now(server, alive=alive), time.time(), wishes.get(server.name, "")))
+        state, detail = state_now(server, alive=alive)
+        if server.replica and state == "idle" and any(each.name == server.name and each.state == "ready" for each in servers):
+            # No request waits for it, since the others answer.
+            detail = f"unloaded to make room; `launcher up {server.name} --replicas {server.spec.replicas}` starts it"
+        rows.append(Row(server, state, detail, time.time(), wishes.get(server.name, "")))
     attended = background.at_work(world.home) is not None
     return PsResult(
         tuple(rows),

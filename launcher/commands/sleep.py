@@ -73,7 +73,7 @@ def _turned(world: World, name: str | None, turn: str, states: tuple[str, ...]) 
 
 def _meant(world: World, name: str | None, states: tuple[str, ...]) -> tuple[Wanted, Server]:
     """The model that is named, else the only one in such a state."""
-    there = [(want, server) for want in store.wanted(world.home) if (server := store.started(world.home, want))]
+    there = [(want, server) for want in store.wanted(world.home) if (server := _in(world, want, states))]
     named = [each for each in there if each[1].name == name] if name else [each for each in there if each[1].state in states]
     if not named:
         known = ", ".join(f"{server.name} ({server.state})" for _, server in there)
@@ -88,6 +88,12 @@ def _meant(world: World, name: str | None, states: tuple[str, ...]) -> tuple[Wan
     return want, server
 
 
+def _in(world: World, want: Wanted, states: tuple[str, ...]) -> Server | None:
+    """The server of a wish, of several replicas one in such a state if there is any."""
+    there = store.every(world.home, want)
+    return next((server for server in there if server.state in states), store.started(world.home, want))
+
+
 def _sleepless(world: World, server: Server, level: int) -> str:
     """Why it cannot sleep, "" if it can; raises LauncherError for a level that its engine does not know."""
     if not server.gpus:
@@ -100,10 +106,17 @@ def _sleepless(world: World, server: Server, level: int) -> str:
     return ""
 
 
+def _latest(world: World, want: Wanted) -> Server | None:
+    """Of several replicas the one that has not yet come to where this turn leads."""
+    goals = ("ready",) if want.turn.startswith("wake") else ("asleep", "idle")
+    there = store.every(world.home, want)
+    return next((server for server in there if server.state not in goals), there[0] if there else None)
+
+
 def _followed(world: World, want: Wanted) -> Server:
     """Show how it is done, until it is; raises LauncherError with the reason where it is not."""
     for _ in looks(world):
-        server = store.started(world.home, want)
+        server = _latest(world, want)
         if server and server.state == "idle" and want.turn.startswith("unload"):
             return server
         if server is None or server.state == "failed" or (server.state == "waiting" and server.detail):

@@ -193,7 +193,7 @@ def _place(world: World, alias: str | None) -> Wanted:
     """What is to be replaced: what an alias or a name stands for, else the only model that is wanted."""
     found = _named_place(world, alias)
     if (found.spec.replicas or 1) > 1:
-        hint = f"`launcher up {found.name}` with other options replaces them one by one"
+        hint = f"`launcher up {found.name} --replicas {found.spec.replicas}` with other options replaces them one by one"
         raise LauncherError(f"{found.name} has {found.spec.replicas} replicas, and a swap takes the place of one", hint=hint)
     return found
 
@@ -268,6 +268,9 @@ def _wish(world: World, specs: tuple[ServerSpec, ...], back: Wanted, served: Ser
     there = others.get(spec.model)
     if there and there.name != back.name and (server := store.started(world.home, there)) and serves(server, spec):
         # It serves already, under its own name.
+        if (there.spec.replicas or 1) > 1:
+            hint = f"`launcher down {back.name}`, then `launcher alias {back.name} {there.name}` lets it answer for that name"
+            raise LauncherError(f"{there.name} has {there.spec.replicas} replicas, and takes nobody's place", hint=hint)
         return plan, replace(there, back=replace(back, back=None))
     ready = world.prepare(plan, world.progress)
     return plan, Wanted(

@@ -27,7 +27,7 @@ from launcher.plan import Plan
 from launcher.probe import Proof
 from launcher.runners import spares
 from launcher.server import Server, ServerSpec, Wanted, serves, state_now
-from launcher.serving import as_planned, plan_now, running_now
+from launcher.serving import as_planned, plan_now, refuse_replicas, running_now
 from launcher.stopwatch import Stopwatch
 from launcher.tool_call import ToolProof
 from launcher.wiring import apply
@@ -72,7 +72,9 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
     running = running_now(world)
     _refuse_fallback(world, request)
     asked = meant(world, request.spec)
-    plan = plan_now(world, _as_it_runs(asked, running), running)
+    spec = _as_it_runs(asked, running)
+    plan = plan_now(world, spec, running)
+    refuse_replicas(world, replace(spec, model=plan.profile.name, origin=plan.profile.origin), plan, running)
     port = _port(world, request)
     key = keys.read(world.home.key) or "sk-local-new"
     endpoint = Endpoint(model=plan.profile.name, base_url=_address(port), api_key=key, context=plan.context)
@@ -84,6 +86,7 @@ def dry_run(world: World, request: UpRequest) -> DryRunResult:
         running=_fate(running, asked, plan),
         reachable=tuple(each.text(port) for each in exposing.foreseen(exposing.meant(world.home, request.exposure))),
         fallback=_fallback_notes(world, endpoint.model, fallback, _llm(world, plan, endpoint)),
+        replicas=spec.replicas or 1,
     )
 
 
@@ -154,6 +157,8 @@ def _up(world: World, request: UpRequest) -> UpResult:
         if told := _still_good(world, asked, server, expected):
             _keep_fallback(world, request, server.name)
             return _told(world, request, plan, server, told, watch, replaced="", already=True)
+    # What fits once may not fit twice: that too is better told before anything is fetched.
+    refuse_replicas(world, spec, plan, running)
     ready = world.prepare(plan, watch)
     early.join()
     want = Wanted(
@@ -169,15 +174,24 @@ def _up(world: World, request: UpRequest) -> UpResult:
     )
     with _wished(world, want, port):
         if any(server.name == want.name for server in running):
-            several = (spec.replicas or 1) > 1
-            how = "its replicas are replaced one by one" if several else "is stopped: it is started anew"
-            world.progress.say(f"{want.name}{':' if several else ''} {how}")
+            world.progress.say(_anew(want, running))
         server = follow(world, want)
         # Its words are on record; what is left to prove is that the agent's address and key lead to it.
         _proof(world, replace(expected, context=server.context), tokens=1)
         proof = Proof(server.answer, server.seconds)
         replaced = ", ".join(each.name for each in running if each.name != want.name and not _is_ready(world, each.name))
         return _told(world, request, plan, server, proof, watch, replaced=replaced, already=False)
+
+
+def _anew(want: Wanted, running: Sequence[Server]) -> str:
+    """What happens to the servers of this model that run now."""
+    count, there = want.spec.replicas or 1, sum(each.name == want.name for each in running)
+    if count == there == 1:
+        return f"{want.name} is stopped: it is started anew"
+    if count < there:
+        left = f"{count} is left" if count == 1 else f"{count} are left"
+        return f"{want.name}: of {there} replicas {left} (--replicas {there} keeps them), begun anew"
+    return f"{want.name}: its replicas are replaced one by one"
 
 
 def _refuse_fallback(world: World, request: UpRequest) -> None:
@@ -302,7 +316,8 @@ def _told(
     already: bool,
 ) -> UpResult:
     """Wire the agents, and say all of it."""
-    endpoint = Endpoint(server.name, _address(_port(world, request)), keys.ensure(world.home.key), server.context)
+    context = store.window(world.home, server)
+    endpoint = Endpoint(server.name, _address(_port(world, request)), keys.ensure(world.home.key), context)
     tools = None if already or not request.proof else _tools(world, endpoint)
     if not already:
         configurations.note(world.home, server.name, _traits(plan, tools))
@@ -320,7 +335,7 @@ def _told(
         proof=proof,
         tools=tools,
         key=world.home.key,
-        log=server.log,
+        log=(store.named(world.home, server.name) or server).log,
         edits=(*outcome.edits, *moved.edits),
         skips=proposal.skips,
         faults=tuple(faults),
@@ -337,6 +352,7 @@ def _told(
         reachable=exposing.reached(world.home),
         fallback=fallback,
         fallback_notes=_fallback_notes(world, server.name, fallback, llm),
+        replicas=server.spec.replicas or 1,
     )
 
 
@@ -345,8 +361,10 @@ def _fate(running: Sequence[Server], asked: ServerSpec, plan: Plan) -> str:
     if found := next((server for server in running if serves(server, asked)), None):
         return f"{found.name} runs already: it would be asked, and not started again."
     if any(server.name == plan.profile.name for server in running):
-        return f"{plan.profile.name} runs now: it would be stopped and started again."
-    names = ", ".join(server.name for server in running)
+        several = asked.replicas or 1
+        how = "its replicas would be replaced one by one" if several > 1 else "it would be stopped and started again"
+        return f"{plan.profile.name} runs now: {how}."
+    names = ", ".join(dict.fromkeys(server.name for server in running))
     return f"{names} runs now: it would go on if both fit, else make room until it is asked for again." if names else ""
 
 
@@ -388,7 +406,11 @@ def _still_good(world: World, asked: ServerSpec, running: Server, expected: Endp
     state, _ = state_now(running, alive=alive)
     if state != "ready" or not serves(running, asked) or store.port(world.home) != urlsplit(expected.base_url).port:
         return None
-    if not any((want.name, want.ask) == (running.name, running.ask) for want in store.wanted(world.home)):
+    wanted = store.wanted(world.home)
+    want = next((each for each in wanted if (each.name, each.ask) == (running.name, running.ask)), None)
+    # Of several replicas the first that does not serve.
+    late = store.started(world.home, want) if want else None
+    if late is None or late.state != "ready":
         return None
     world.attend(world)
     world.progress.phase("proof")

@@ -45,6 +45,7 @@ class UpResult:
     offered: tuple[str, ...] = ()
     fallback: str = ""
     fallback_notes: tuple[str, ...] = ()
+    replicas: int = 1
 
     @property
     def exit_code(self) -> int:
@@ -55,6 +56,7 @@ class UpResult:
             "model": self.endpoint.model,
             "variant": self.plan.variant.name,
             "engine": self.plan.engine,
+            "replicas": self.replicas,
             "base_url": self.endpoint.base_url,
             "reachable": [
                 {"url": each.url(self._port), "from": each.whence, "tls": each.tls, "fault": each.fault}
@@ -101,6 +103,8 @@ class UpResult:
         if self.tools:
             yield "tool calls", "; ".join(filter(None, (self.tools.meaning, self.tools.remedy)))
         yield "engine", f"{self.plan.engine} on {self.plan.devices}, {self.plan.variant.name}"
+        if self.replicas > 1:
+            yield "replicas", f"{self.replicas}, which share the requests"
         yield "context", f"{self.endpoint.context:,} tokens"
         yield "base URL", self.endpoint.base_url
         yield "agent model", f"openai/{self.endpoint.model}"
@@ -154,6 +158,7 @@ class DryRunResult:
     running: str = ""
     reachable: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    replicas: int = 1
 
     @property
     def exit_code(self) -> int:
@@ -165,6 +170,7 @@ class DryRunResult:
         faults = [{"target": fault.target, "message": fault.message, "hint": fault.hint} for fault in self.proposal.faults]
         return {
             "plan": self.plan.json(),
+            "replicas": self.replicas,
             "edits": edits,
             "skipped": skips,
             "faults": faults,
@@ -183,6 +189,8 @@ class DryRunResult:
             parts += [Text(), Text("edits", "dim"), Syntax(edits, "diff", background_color="default")]
         parts += [Text(f"not wired: {skip.target}: {skip.reason}") for skip in self.proposal.skips]
         parts += [Text(f"not possible: {fault.message}\nhint:  {fault.hint}", "red") for fault in self.proposal.faults]
+        if self.replicas > 1:
+            parts.append(Text(f"{self.replicas} replicas would share the requests, each planned so."))
         if self.running:
             parts.append(Text(self.running))
         parts += [Text(line) for line in (*self.reachable, *self.fallback)]

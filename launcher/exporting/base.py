@@ -16,6 +16,7 @@ class Export:
 
     `up` are the words behind `launcher up` that make the same plan, `unit` what systemd starts for this home. `llm` is what an
     agent is told, with any text for a key; `key_file` holds the key that is meant, None where that is not this machine's.
+    So many `replicas` are to share the requests.
     """
 
     plan: Plan
@@ -24,6 +25,7 @@ class Export:
     unit: Unit
     llm: LLMConfig
     key_file: Path | None
+    replicas: int = 1
 
 
 class Exporter(Protocol):

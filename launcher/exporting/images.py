@@ -31,6 +31,8 @@ def fault(export: Export) -> str | None:
 
 def alone(export: Export) -> str | None:
     """The same for what starts containers on one machine alone."""
+    if export.replicas > 1:
+        return "it starts one server: `export systemd` starts several behind one address, and `export kubernetes`"
     if export.plan.nodes > 1:
         return f"it starts containers on one machine, and this plan takes {export.plan.nodes}: `launcher export kubernetes`"
     return fault(export)

@@ -21,6 +21,7 @@ def text(export: Export) -> str:
     """A claim for the weights, the workload, and a Service in front of it; the Secret is made apart."""
     name = images.name(export)
     several = export.plan.nodes > 1
+    shared = _is_shared(export)
     comments = (
         *images.heading(export, NAME),
         f"The key, once: openssl rand -hex 32 | tr -d '\\n' | {_MADE_BY.format(name=name)}",
@@ -30,14 +31,20 @@ def text(export: Export) -> str:
     )
     if several:
         comments += (
-            "Needs the LeaderWorkerSet controller, and a storage class that several machines can read at once.",
+            "Needs the LeaderWorkerSet controller.",
             "NCCL takes the network between pods that it finds: for InfiniBand add what your cluster's device plugin asks for.",
+        )
+    if shared:
+        comments += ("Needs a storage class that several machines can read at once.",)
+    if export.replicas > 1:
+        comments += (
+            "The Service shares connections out by chance: what sends an agent's turns to their cache stands before it.",
         )
     return yaml(_claim(export, name), (_set if several else _deployment)(export, name), _front(name), comments=comments)
 
 
 def _claim(export: Export, name: str) -> dict[str, Any]:
-    access = "ReadWriteMany" if export.plan.nodes > 1 else "ReadWriteOnce"
+    access = "ReadWriteMany" if _is_shared(export) else "ReadWriteOnce"
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -46,16 +53,23 @@ def _claim(export: Export, name: str) -> dict[str, Any]:
     }
 
 
+def _is_shared(export: Export) -> bool:
+    """Whether pods on several machines read the weights."""
+    return export.plan.nodes > 1 or export.replicas > 1
+
+
 def _deployment(export: Export, name: str) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name, "labels": _labels(name)},
         "spec": {
-            "replicas": 1,
+            "replicas": export.replicas,
             "selector": {"matchLabels": _labels(name)},
-            # A second one beside it would wait for GPUs that the first holds.
-            "strategy": {"type": "Recreate"},
+            # One more beside them would wait for GPUs that they hold.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+            if export.replicas > 1
+            else {"type": "Recreate"},
             "template": _pod(export, name, _here(export), _labels(name)),
         },
     }
@@ -68,7 +82,7 @@ def _set(export: Export, name: str) -> dict[str, Any]:
         "kind": "LeaderWorkerSet",
         "metadata": {"name": name, "labels": _labels(name)},
         "spec": {
-            "replicas": 1,
+            "replicas": export.replicas,
             "leaderWorkerTemplate": {
                 "size": nodes,
                 # The engine does not outlive one of its ranks.

@@ -15,10 +15,12 @@ def refuses(export: Export) -> str | None:  # noqa: ARG001 - an address is all t
 
 def text(export: Export) -> str:
     """The whole file; keys come from the proxy's environment."""
-    key = f'"$(cat {shlex.quote(str(export.key_file))})"' if export.key_file else "the key of the server"
+    # Dots stand for what only the person knows.
+    key = f'"$(cat {shlex.quote(str(export.key_file))})"' if export.key_file else "..."
+    whose = "keys" if export.key_file else "keys, the first of them the server's own"
     comments = (
         f"{export.plan.profile.title}, as it is served at {export.llm.base_url}. Made by `launcher export {NAME}`.",
-        f"The keys: export LLM_API_KEY={key} LITELLM_MASTER_KEY=sk-$(openssl rand -hex 32)",
+        f"The {whose}: export LLM_API_KEY={key} LITELLM_MASTER_KEY=sk-$(openssl rand -hex 32)",
         "Then: litellm --config FILE",
     )
     content = {

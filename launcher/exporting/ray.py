@@ -35,7 +35,7 @@ def text(export: Export) -> str:
         **({"accelerator_type": card} if card else {}),
         "engine_kwargs": _keywords(command.argv[command.argv.index(hub.repo) + 1 :]),
         "runtime_env": {"env_vars": dict(command.env)},
-        "deployment_config": {"num_replicas": 1},
+        "deployment_config": {"num_replicas": export.replicas},
     }
     application = {
         "name": name,

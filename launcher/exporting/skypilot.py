@@ -37,6 +37,8 @@ def refuses(export: Export) -> str | None:
     """A card that nobody rents out is no accelerator's name."""
     if reason := images.fault(export):
         return reason
+    if export.replicas > 1:
+        return "a task is one server: launch it under several names, and `export litellm` makes the entry of each in a proxy"
     card = export.plan.gpus[0].name
     return None if _accelerator(card) else f"SkyPilot knows no {card}: name a machine that is rented out with --on"
 

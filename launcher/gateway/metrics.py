@@ -56,6 +56,7 @@ def _of_models(board: Switchboard) -> "Iterator[Metric]":
     )
     restarts = CounterMetricFamily("launcher_restarts", "Times that the engine was started anew", labels=["model"])
     waiting = GaugeMetricFamily("launcher_queue", "Requests that wait for a turn", labels=["model"])
+    engines = GaugeMetricFamily("launcher_engines", "Engines that answer for the model now", labels=["model"])
     running = GaugeMetricFamily("launcher_in_flight", "Requests at the engine", labels=["model"])
     states = GaugeMetricFamily("launcher_state", "1 for the state that the model is in", labels=["model", "state"])
     spreads = {
@@ -78,11 +79,12 @@ def _of_models(board: Switchboard) -> "Iterator[Metric]":
         if name not in board.served:
             continue
         restarts.add_metric([name], served.route.restarts)
+        engines.add_metric([name], len(served.pools))
         waiting.add_metric([name], len(served.turns))
         running.add_metric([name], sum(pool.in_flight for pool in served.pools))
         for state in _STATES:
             states.add_metric([name, state], int(served.route.state == state))
-    yield from (requests, tokens, diverted, restarts, waiting, running, states, *spreads.values())
+    yield from (requests, tokens, diverted, restarts, engines, waiting, running, states, *spreads.values())
     connections = GaugeMetricFamily("launcher_connections", "Clients that are connected")
     connections.add_metric([], board.connections)
     yield connections

@@ -61,7 +61,8 @@ def of_nodes(told: Sequence[Mapping[str, Any]], *, nodes: int) -> Inventory:
     enough = [kind for kind, there in kinds.items() if len(there) >= nodes]
     if not enough:
         most = max((len(there) for there in kinds.values()), default=0)
-        message = f"{nodes} nodes of a kind were asked for, and the cluster has {most} now"
+        asked = "a node was" if nodes == 1 else f"{nodes} nodes of a kind were"
+        message = f"{asked} asked for, and the cluster has {most or 'none'} now"
         raise LauncherError(message, hint="`ray status` lists its nodes; fewer --nodes need fewer")
     best = max(enough, key=lambda kind: (kind[0], len(kinds[kind])))
     there = kinds[best]

@@ -95,6 +95,10 @@ KEPT: dict[str, tuple[tuple[Finding, ...], tuple[tuple[str, str, str], ...]]] = 
     "weights that are on their way": (weights([Kept("m", "at work", needed=True)]), (("pass", "right now", ""),)),
     "no server": (servers([]), (("pass", "none runs", ""),)),
     "a server that was stopped": (servers([Running("m", "stopped")]), (("pass", "none runs", ""),)),
+    "a replica that failed": (
+        servers([Running("m~2", "failed", "its end", model="m")]),
+        (("warn", "m~2: its end", "`launcher logs m~2` tells why; `launcher up m` starts it again"),),
+    ),
     "a server that runs": (servers([Running("m", "ready")]), (("pass", "m is ready", ""),)),
     "a server that died": (servers([Running("m", "failed", "it ended")]), (("warn", "m: it ended", "launcher logs m"),)),
 }

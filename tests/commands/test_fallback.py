@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from launcher import configurations, keys, store
-from launcher.commands import alias, down, llm, llm_rm, llm_serve, ps, swap, up
+from launcher.commands import alias, chat, down, llm, llm_rm, llm_serve, ps, swap, up
 from launcher.commands.swap import SwapRequest
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
@@ -91,7 +91,7 @@ def text(result: Any) -> str:
 
 def test_a_killed_engines_requests_go_to_the_fallback_until_it_is_back(town: Town, provider: ModelServer) -> None:
     result = up.run(town.world, town.request(fallback="sky"))
-    assert "while tiny is down, sky answers (any OpenAI-compatible address, 127.0.0.1)" in text(result)
+    assert "while tiny is down, sky answers (an OpenAI-compatible server, 127.0.0.1)" in text(result)
     assert json.loads(json.dumps(result.json()))["fallback"] == "sky"
     assert town.ask().json()["choices"][0]["message"]["content"] == ANSWER
     assert not provider.asked, "its proof and its requests were its own"
@@ -108,6 +108,26 @@ def test_a_killed_engines_requests_go_to_the_fallback_until_it_is_back(town: Tow
     )
     awaited(lambda: town.who() == "itself")
     assert ps.run(town.world).rows[0].server.restarts == 1
+
+
+def test_of_several_replicas_all_must_be_gone_before_a_request_leaves_the_machine(town: Town, provider: ModelServer) -> None:
+    spec = ServerSpec(model="tiny", replicas=2)
+    up.run(town.world, replace(town.request(fallback="sky"), spec=spec))
+
+    def pids() -> list[int]:
+        return [row.pid for row in ps.run(town.world).rows if row.pid and row.state == "ready"]
+
+    first, second = pids()
+    os.kill(first, signal.SIGKILL)
+    assert {town.who() for _ in range(5)} == {"itself"}
+    awaited(lambda: len(pids()) == 2)
+    assert second in pids()
+    assert not provider.asked
+    for pid in pids():
+        os.kill(pid, signal.SIGKILL)
+    assert town.who() == "sky"
+    awaited(lambda: town.who() == "itself")
+    down.run(town.world, None)
 
 
 def test_a_client_can_forbid_it_for_its_request(town: Town, provider: ModelServer) -> None:
@@ -287,7 +307,7 @@ def test_a_provider_is_served_under_its_own_name_without_any_local_model(town: T
     listed = httpx.get(f"http://127.0.0.1:{town.port}/v1/models", headers={"Authorization": f"Bearer {key}"}).json()["data"]
     assert [(each["id"], each["state"], each["max_model_len"]) for each in listed] == [("sky", "remote", 65_536)]
     shown = ps.run(town.world)
-    assert "any OpenAI-compatible address, 127.0.0.1" in text(shown)
+    assert "an OpenAI-compatible server, 127.0.0.1" in text(shown)
     assert json.loads(json.dumps(shown.json()))[0]["state"] == "remote"
     assert [row.state for row in llm.run(town.world, {}).rows] == ["served"]
     held = "".join(path.read_text() for path in town.world.home.state.rglob("*.json"))
@@ -346,6 +366,28 @@ def test_what_is_no_providers_model_is_not_served(town: Town, name: str, message
     with pytest.raises(LauncherError, match=message):
         llm_serve.run(town.world, name)
     assert not store.remotes(town.world.home)
+
+
+@pytest.mark.parametrize("verb", ["up", "swap", "chat"])
+def test_a_providers_model_is_not_taken_for_one_that_is_unknown(town: Town, verb: str) -> None:
+    up.run(town.world, town.request())
+    verbs: Mapping[str, Callable[[], object]] = {
+        "up": lambda: up.run(town.world, UpRequest(spec=ServerSpec(model="sky"))),
+        "swap": lambda: swap.run(town.world, SwapRequest("sky", alias="tiny")),
+        "chat": lambda: chat.endpoint(town.world, "sky"),
+    }
+    with pytest.raises(LauncherError, match="sky is a provider's model: it cannot run here") as caught:
+        verbs[verb]()
+    assert "launcher llm serve sky" in caught.value.hint
+
+
+def test_whoever_is_served_can_be_talked_to_by_each_of_its_names(town: Town) -> None:
+    up.run(town.world, town.request())
+    alias.run(town.world, "default", "tiny")
+    llm_serve.run(town.world, "sky")
+    awaited(lambda: town.ask("sky").status_code == 200)
+    answers = {name: chat.run(chat.endpoint(town.world, name), "And of France?").answer for name in ("tiny", "default", "sky")}
+    assert answers == {"tiny": ANSWER, "default": ANSWER, "sky": WORDS}
 
 
 def test_a_damaged_record_of_what_is_served_costs_no_model(town: Town) -> None:

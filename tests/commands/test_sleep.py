@@ -171,3 +171,12 @@ def test_what_cannot_sleep_is_unloaded_and_woken_by_a_start(tmp_path: Path, port
     sleep.sleep(world, None)
     assert probe.prove(endpoint).text == ANSWER
     down.run(world, None)
+
+
+def test_one_that_is_unloaded_before_anybody_looks_was_up_all_the_same(tmp_path: Path) -> None:
+    world = little_world(tmp_path)
+    try:
+        result = up.run(world, UpRequest(spec=ServerSpec("tiny"), port=own_port(), spare=False, proof=False, idle_stop=0.001))
+        assert result.proof.text
+    finally:
+        down.run(world, None)

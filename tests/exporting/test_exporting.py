@@ -283,6 +283,40 @@ def test_litellms_proxy_is_told_of_the_model_and_of_no_key(world: World) -> None
     assert read["general_settings"] == {"master_key": "os.environ/LITELLM_MASTER_KEY"}
 
 
+@pytest.mark.parametrize("base_url", [None, "http://gpu-box:8000/v1"])
+def test_the_line_for_litellms_keys_is_one_that_a_shell_reads(world: World, base_url: str | None) -> None:
+    text = exported(world, "litellm", CODER, "2xA100-80GB", base_url)
+    (line,) = [line.partition(": ")[2] for line in text.splitlines() if "export LLM_API_KEY=" in line]
+    names = "printf '%s|' $(env | sed -n 's/^\\(LLM_API_KEY\\|LITELLM_MASTER_KEY\\)=.*/\\1/p' | sort)"
+    path = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([BASH, "-euc", f"{line}; {names}"], env=path, capture_output=True, text=True, check=True)
+    assert done.stdout == "LITELLM_MASTER_KEY|LLM_API_KEY|"
+
+
+# -- several replicas --
+
+
+def test_kubernetes_replaces_replicas_one_by_one_and_their_weights_are_read_by_all(world: World) -> None:
+    text = exported(world, "kubernetes", replace(CODER, replicas=3), "2xA100-80GB")
+    claim, deployment, _ = documents(text)
+    checked_by_kubernetes(deployment)
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert deployment["spec"]["replicas"] == 3
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert "shares connections out by chance" in text
+    workload = documents(exported(world, "kubernetes", replace(KIMI, replicas=2), "2x(8xH100-80GB)"))[1]
+    assert (workload["kind"], workload["spec"]["replicas"]) == ("LeaderWorkerSet", 2)
+
+
+def test_ray_and_a_unit_are_told_how_many_replicas(world: World) -> None:
+    several = replace(CODER, replicas=3)
+    read = documents(exported(world, "ray", several, "2xA100-80GB"))[0]
+    (told,) = read["applications"][0]["args"]["llm_configs"]
+    assert told["deployment_config"] == {"num_replicas": 3}
+    assert '"--replicas" "3"' in exported(world, "systemd", several, "2xA100-80GB")
+    assert "--replicas" not in exported(world, "systemd", CODER, "2xA100-80GB")
+
+
 # -- Ray and SkyPilot: their own classes read these in tests/real --
 
 
@@ -333,6 +367,8 @@ def test_skypilot_rents_the_plans_gpus(world: World, spec: ServerSpec, on: str, 
             "kubernetes", ServerSpec(model="smollm2-135m"), "T4", "these lie elsewhere", id="weights out of a package"
         ),
         pytest.param("compose", KIMI, "2x(8xH100-80GB)", "on one machine", id="compose over machines"),
+        pytest.param("compose", replace(CODER, replicas=2), "4xA100-80GB", "export systemd", id="compose with replicas"),
+        pytest.param("skypilot", replace(CODER, replicas=2), "4xA100-80GB", "one server", id="a task with replicas"),
         pytest.param("systemd", KIMI, "2x(8xH100-80GB)", "a unit is one machine's", id="a unit over machines"),
         pytest.param("ray", replace(CODER, engine="sglang"), "2xA100-80GB", "--engine vllm", id="Ray knows one engine"),
         pytest.param("skypilot", ServerSpec(model="qwen3-4b"), "GB10", "SkyPilot knows no", id="a card that nobody rents out"),

@@ -89,6 +89,7 @@ def test_metrics_tell_requests_engines_and_gpus_and_prometheus_reads_them() -> N
             assert samples["launcher_requests_total", model, ("status", "400")] == 1
             assert samples["launcher_tokens_total", ("kind", "prompt"), model] == 14
             assert samples["launcher_restarts_total", model] == 2
+            assert samples["launcher_engines", model] == 1
             assert samples["launcher_state", model, ("state", "ready")] == 1
             assert samples["launcher_request_seconds_count", model] == 3
             assert samples["launcher_time_to_first_token_seconds_count", model] == 3
@@ -98,6 +99,17 @@ def test_metrics_tell_requests_engines_and_gpus_and_prometheus_reads_them() -> N
             gpu = (("gpu", "0"), ("name", "NVIDIA H100"), ("uuid", "GPU-1"))
             assert samples["launcher_gpu_temperature_celsius", *gpu] == 61
             assert ("launcher_gpu_power_watts", *gpu) not in samples
+
+    run(main())
+
+
+def test_metrics_tell_how_many_engines_answer_for_a_model() -> None:
+    async def main() -> None:
+        async with place(engines=2) as here:
+            for expected in (here.engines, here.engines[1:], []):
+                here.publish(here.ready(*expected) if expected else Route("tiny", "starting"))
+                text = (await here.get("/metrics")).body.decode()
+                assert f'launcher_engines{{model="tiny"}} {len(expected)}.0' in text
 
     run(main())
 

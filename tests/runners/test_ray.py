@@ -54,9 +54,7 @@ def test_a_node_that_has_the_launcher_tells_of_its_gpus_itself() -> None:
     ("nodes", "told", "message"),
     [
         pytest.param(3, TWO_CPUS, "3 nodes of a kind were asked for, and the cluster has 2 now", id="too few nodes"),
-        pytest.param(
-            1, [HEAD], "1 nodes of a kind were asked for, and the cluster has 0 now", id="a head that computes nothing"
-        ),
+        pytest.param(1, [HEAD], "a node was asked for, and the cluster has none now", id="a head that computes nothing"),
         pytest.param(3, [A100, *H100], "3 nodes of a kind were asked for, and the cluster has 2 now", id="of two kinds"),
         pytest.param(1, [node(1, gpus=1)], "nobody says which GPUs node 10.0.0.1 has", id="GPUs without a name"),
     ],
