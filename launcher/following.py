@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 
 from launcher import probe, store
 from launcher.errors import LauncherError
-from launcher.server import REPLICA, Server, Wanted
+from launcher.server import Server, Wanted
 from launcher.world import World
 
 _LOOK = 0.05
@@ -63,7 +63,8 @@ def _show(world: World, want: Wanted, server: Server, shown: str) -> str:
         world.progress.update(f"asking: {probe.QUESTION}")
     elif server.phase:
         done = round(server.share * 100) if server.share is not None else 0
-        which = f"{server.key}: " if REPLICA in server.seat else ""
+        count = want.spec.replicas or 1
+        which = f"{server.replica} of {count}: " if count > 1 else ""
         world.progress.update(which + server.phase, done, 100 if done else 0, left=server.left)
     return shown
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -364,15 +364,17 @@ def test_up_and_ps_tell_how_many_there_are(world: World) -> None:
     assert "2 replicas would share the requests" in drawn(up.dry_run(world, request))
     result = up.run(world, request)
     assert "replicas     2, which share the requests" in drawn(result)
+    shown = [words for words, *_ in cast("Told", world.progress).updates]
+    assert [any(words.startswith(f"{number} of 2: ") for words in shown) for number in (1, 2)] == [True, True]
     told: Any = result.json()
     assert (told["replicas"], Path(told["log"]).name) == (2, "tiny.log")
     assert [each.label for each in running(world)] == ["tiny", "tiny~2"]
-    shown: Any = ps.run(world).json()
-    assert [(each["name"], each["replica"]) for each in shown] == [("tiny", 1), ("tiny", 2)]
+    rows: Any = ps.run(world).json()
+    assert [(each["name"], each["replica"]) for each in rows] == [("tiny", 1), ("tiny", 2)]
     down.run(world, None)
     served(world, own_port(), 1)
-    shown = ps.run(world).json()
-    assert [(each["name"], each["replica"]) for each in shown] == [("tiny", None)]
+    rows = ps.run(world).json()
+    assert [(each["name"], each["replica"]) for each in rows] == [("tiny", None)]
 
 
 def test_what_was_stopped_is_one_row_under_the_models_own_name(world: World) -> None:
