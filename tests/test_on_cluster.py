@@ -13,7 +13,7 @@ import pytest
 
 from launcher import ports, probe, store
 from launcher.command import Command
-from launcher.commands import down, up
+from launcher.commands import down, sleep, up
 from launcher.commands.up import UpRequest
 from launcher.errors import LauncherError
 from launcher.gpu import Inventory
@@ -99,6 +99,15 @@ def test_a_server_on_a_cluster_is_proven_and_told_of_as_any_other(world: World, 
     assert "tiny" in server.log.read_text()
     down.run(world, None)
     assert running(world) == []
+
+
+def test_what_sleeps_gives_its_place_on_the_cluster_back_and_wakes_in_another(world: World, cluster: Cluster) -> None:
+    up.run(world, request(own_port()))
+    slept = sleep.sleep(world, None)
+    assert (slept.state, slept.reason) == ("idle", "what it holds of the cluster goes back to Ray")
+    assert running(world) == []
+    assert sleep.wake(world, None).state == "ready"
+    assert len(cluster.sizes) == 2
 
 
 def test_the_orders_are_on_no_disk_and_the_key_in_no_record(world: World) -> None:

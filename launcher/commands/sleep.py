@@ -96,6 +96,8 @@ def _in(world: World, want: Wanted, states: tuple[str, ...]) -> Server | None:
 
 def _sleepless(world: World, server: Server, level: int) -> str:
     """Why it cannot sleep, "" if it can; raises LauncherError for a level that its engine does not know."""
+    if server.spec.cluster:
+        return "what it holds of the cluster goes back to Ray"
     if not server.gpus:
         return "engines' builds for CPUs cannot sleep"
     if not server.spec.can_sleep:
