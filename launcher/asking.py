@@ -1,6 +1,7 @@
 """The door to LiteLLM: asks a model as OpenHands does, and as often as the configuration says."""
 
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -144,7 +145,7 @@ def _told_as_faults(llm: LLMConfig) -> Iterator[Any]:
     except Exception as error:
         if not _is_litellms(litellm, error):
             raise
-        raise RequestError(_fault(error, _without_secrets(llm, str(error))), 1) from None
+        raise RequestError(_fault(llm, error, _without_secrets(llm, str(error))), 1) from None
 
 
 def _litellm() -> Any:
@@ -171,18 +172,25 @@ def _is_litellms(litellm: Any, error: Exception) -> bool:
     return isinstance(error, (openai.OpenAIError, litellm.exceptions.BudgetExceededError, ValueError))
 
 
-def _fault(error: Exception, message: str) -> Fault:
+# "litellm.RateLimitError: RateLimitError: OpenAIException - ", before what a server said (exception_mapping_utils.py).
+_LAYERS = re.compile(r"(litellm\.\w+: )?(\w+Error: )?(\w+(Exception|Error) ?[-:]? ?)?")
+
+
+def _fault(llm: LLMConfig, error: Exception, message: str) -> Fault:
+    """The fault in the server's own words, behind what LiteLLM calls it."""
     kind, status = type(error).__name__, getattr(error, "status_code", None)
-    message = " ".join(message.split())[:300]
-    if kind == "ContextWindowExceededError":
-        return Fault("overflow", message, status)
+    line = " ".join(message.split())
+    said = (_LAYERS.sub("", line, count=1) or line)[:300]
     if kind == "Timeout":
-        return Fault("timeout", message, status)
-    if kind == "APIConnectionError" or "Connection error" in message:
-        return Fault("connection", message)
-    if status == _TOO_MANY and any(sign in message for sign in _SPENT):
-        return Fault("quota", message, status)
-    return Fault("status", message, status, _retry_after(getattr(error, "litellm_response_headers", None)))
+        return Fault("timeout", f"no answer in time: {said}", status)
+    if kind == "APIConnectionError" or "Connection error" in said:
+        return Fault("connection", f"no connection to {llm.base_url or 'the provider'}: {said}")
+    told = f"{status}: {said}" if status else said
+    if kind == "ContextWindowExceededError":
+        return Fault("overflow", told, status)
+    if status == _TOO_MANY and any(sign in said for sign in _SPENT):
+        return Fault("quota", told, status)
+    return Fault("status", told, status, _retry_after(getattr(error, "litellm_response_headers", None)))
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:

@@ -169,6 +169,24 @@ def test_what_will_not_pass_is_asked_once(server: ModelServer, status: int, refu
     assert (caught.value.fault.kind, len(server.asked), clock.slept) == (kind, 1, [])
 
 
+@pytest.mark.parametrize(
+    ("statuses", "timeout", "message"),
+    [
+        pytest.param([429], 5, "429: slow down", id="too many requests"),
+        pytest.param([401], 5, "401: slow down", id="a wrong key"),
+        pytest.param([404], 5, "404: slow down", id="a model that is not there"),
+        pytest.param([503], 5, "503: slow down", id="not now"),
+        pytest.param([HANG], 1, "no answer in time: ", id="a server that hangs"),
+    ],
+)
+def test_a_fault_is_told_in_the_servers_words(server: ModelServer, statuses: list[int], timeout: int, message: str) -> None:
+    server.statuses, server.refusal = statuses, "slow down"
+    with pytest.raises(RequestError) as caught:
+        asking.ask(of_provider("compatible", f"{server.address}/v1", timeout=timeout), REQUEST, patience=Patience())
+    assert str(caught.value).startswith(message)
+    assert "litellm" not in str(caught.value)
+
+
 def test_a_server_that_says_how_long_is_waited_for(server: ModelServer) -> None:
     server.statuses, server.headers = [429], {"Retry-After": "17"}
     clock = Clock()
@@ -183,6 +201,7 @@ def test_nobody_there_is_asked_again() -> None:
     with pytest.raises(RequestError) as caught:
         asking.ask(replace(of_provider("compatible", address), num_retries=4), REQUEST, patience=clock.patience())
     assert (caught.value.fault.kind, clock.slept) == ("connection", [5, 5, 8])
+    assert str(caught.value) == f"no connection to {address}: Connection error."
 
 
 def test_no_fault_holds_the_key(server: ModelServer) -> None:
