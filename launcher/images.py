@@ -95,10 +95,10 @@ def drop(home: Home, there: Environment, env: Mapping[str, str]) -> None:
         docker.ask(("volume", "rm", volume(home, there.name)), env, daemon=there.daemon)
     if there.adopted or docker.image(there.image, env, daemon=there.daemon) is None:
         return
-    # By the tag too, which would keep it: one that means another image by now is somebody else's.
+    # By its tag, with which the digest goes, unless that means another image by now, which is somebody else's.
     named = docker.image(there.tag, env, daemon=there.daemon)
-    names = {there.image, *([there.tag] if named and named.reference == there.image else [])}
-    docker.ask(("image", "rm", *sorted(names)), env, daemon=there.daemon, timeout=6 * docker.ANSWERS)
+    name = there.tag if named and named.reference == there.image else there.image
+    docker.ask(("image", "rm", name), env, daemon=there.daemon, timeout=6 * docker.ANSWERS)
 
 
 def _version(tag: str) -> str:

@@ -96,10 +96,15 @@ def pull(folder: Path, words: Sequence[str]) -> int:
 
 
 def image_rm(folder: Path, words: Sequence[str]) -> int:
+    """By a name, and its digests with it; by a digest, if no name is left that keeps it."""
+    (name,) = words
     there = read(folder / "images.json")
-    kept = {name: told for name, told in there.items() if not {name, *told["RepoDigests"]} & set(words)}
-    (folder / "images.json").write_text(json.dumps(kept))
-    return 0 if kept != there else 1
+    if image_of(folder, name) is None:
+        sys.stderr.write(f"Error response from daemon: No such image: {name}\n")
+        return 1
+    gone = {name} if name in there else {tag for tag, told in there.items() if name in told["RepoDigests"] and "@" in tag}
+    (folder / "images.json").write_text(json.dumps({tag: told for tag, told in there.items() if tag not in gone}))
+    return 0
 
 
 def volume_rm(folder: Path, words: Sequence[str]) -> int:

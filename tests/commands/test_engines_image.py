@@ -116,6 +116,14 @@ def test_what_was_in_docker_before_stays_there(world: World, own: OwnDocker) -> 
     assert own.said("pull") == []
 
 
+def test_a_tag_that_means_another_image_by_now_is_left_alone(world: World, own: OwnDocker) -> None:
+    install(world)
+    # As `docker pull` of a tag that was moved leaves it.
+    own.keep("images", {TAG: {**IMAGE, "RepoDigests": ["vllm/vllm-openai@sha256:02"]}, REFERENCE: IMAGE})
+    engines_remove.run(world, NAME)
+    assert own.images() == {TAG}
+
+
 def test_an_image_of_ones_own_is_taken_in(world: World, own: OwnDocker) -> None:
     mine = {**IMAGE, "Id": "sha256:0f", "RepoDigests": []}
     own.keep("images", {"registry.local/serving:0.32.0-patched": mine})
