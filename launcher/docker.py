@@ -77,7 +77,8 @@ def explained(what: str, said: str) -> LauncherError:
     for fault in (*FAULTS, *PULLING):
         for line in lines:
             if found := re.search(fault.pattern, line):
-                return LauncherError(fault.cause.format(*filter(None, found.groups())), hint=fault.remedy)
+                cause = fault.cause.format(*filter(None, found.groups()))
+                return LauncherError(f"{what}: {cause}" if fault in PULLING else cause, hint=fault.remedy)
     last = lines[-1].removeprefix("Error response from daemon: ") if lines else "it said nothing"
     return LauncherError(f"{what}: {last}", hint="`docker info` says whether docker itself is well")
 

@@ -28,27 +28,27 @@ SAID = {
     ),
     "a machine without a network": (
         'Error response from daemon: Get "https://registry.example/v2/": dial tcp: lookup registry.example: no such host',
-        "docker cannot reach the image's registry",
+        "docker pull: docker cannot reach the image's registry",
         "proxy",
     ),
     "a tag that does not exist": (
         "Error response from daemon: manifest for vllm/vllm-openai:v9 not found: manifest unknown: manifest unknown",
-        "the registry has no such image",
+        "docker pull: the registry has no such image",
         "tags",
     ),
     "a repository that does not exist": (
         "Error response from daemon: pull access denied for vllm/x, repository does not exist or may require 'docker login'",
-        "the registry has no such image",
+        "docker pull: the registry has no such image",
         "tags",
     ),
     "a registry that has had enough": (
         "Error response from daemon: toomanyrequests: You have reached your unauthenticated pull rate limit.",
-        "the registry lets nobody pull more for now",
+        "docker pull: the registry lets nobody pull more for now",
         "docker login",
     ),
     "a disk that is full": (
         "failed to register layer: write /usr/lib/libcublasLt.so.13: no space left on device",
-        "docker's disk is full",
+        "docker pull: docker's disk is full",
         "docker system df",
     ),
     "anything else": (
