@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,12 @@ class OwnDocker:
 
     def heals(self) -> None:
         self.keep("faults", {})
+
+    def clear(self) -> None:
+        """End what runs in it, whatever a test left."""
+        self.heals()
+        for name in self.containers():
+            subprocess.run([self.folder / "bin" / "docker", "rm", "--force", name], env=self.env, check=False)
 
     def images(self) -> set[str]:
         return set(json.loads((self.folder / "images.json").read_text()))

@@ -1,14 +1,16 @@
 """Engines as images: installed, added, listed, chosen, checked and removed, over a docker that stands in for the real one."""
 
 import json
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher import environments, preparing, store
+from launcher import environments, keys, preparing, store
 from launcher.clearing import survey
 from launcher.command import Command
 from launcher.commands import engines, engines_add, engines_check, engines_install, engines_remove, engines_use
@@ -24,7 +26,10 @@ from launcher.server import ServerSpec
 from launcher.serving import plan_now
 from launcher.world import World
 from tests.docker_for_tests import IMAGE, INFO, REFERENCE, SIZE, TAG, OwnDocker
+from tests.fake_nvml import RTX_4090, Scenario, fake_driver
+from tests.homestead import awaited, homestead
 from tests.machines_for_tests import machine
+from tests.models_for_tests import tiny_folder
 from tests.world import StubEngine, Told, little_world
 
 NAME = f"vllm-{vllm.VERSION}-image"
@@ -32,8 +37,10 @@ GPU = replace(machine(1, 24, ram=16), driver="580.65.06")
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> OwnDocker:
-    return OwnDocker.make(tmp_path / "docker", has=False)
+def own(tmp_path: Path) -> Iterator[OwnDocker]:
+    made = OwnDocker.make(tmp_path / "docker", has=False)
+    yield made
+    made.clear()
 
 
 @pytest.fixture
@@ -214,3 +221,43 @@ def test_what_stands_in_the_way_is_told_and_nothing_is_noted(world: World, own: 
         install(replace(world, env=env), accelerator="cpu" if wrong == "cpu" else None)
     assert rows(world) == {}
     assert own.images() == set()
+
+
+def test_by_the_launchers_own_words_an_image_is_served_adopted_put_to_sleep_and_left(tmp_path: Path, own: OwnDocker) -> None:
+    with homestead(tmp_path) as made:
+        made.env |= {**own.env, **fake_driver(tmp_path / "driver", Scenario(RTX_4090))}
+        del made.env["CUDA_VISIBLE_DEVICES"]
+
+        def launcher(*words: str) -> str:
+            done = made.launcher(*words)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        launcher("engines", "install", "vllm", "--image")
+        launcher("engines", "use", NAME)
+        up = ("up", str(tiny_folder(tmp_path / "tiny")), "--engine", "vllm", "--can-sleep", "--no-wire", "--yes")
+        launcher(*up)
+        server = store.find(made.home, "tiny")
+        assert server
+        assert server.handle
+        assert own.containers() == {server.handle.container}
+        key = keys.read(made.home.engine_key("tiny")) or ""
+        assert key
+        assert not [words for words in own.said("run") if key in "".join(words)]
+        # Whoever looks after it is killed, and the next one finds it.
+        holder = made.holder()
+        assert holder
+        os.kill(holder.pid, signal.SIGKILL)
+        awaited(lambda: made.holder() is None)
+        launcher(*up)
+        assert (found := store.find(made.home, "tiny")) is not None
+        assert found.handle == server.handle
+        launcher("sleep", "tiny")
+        assert (found := store.find(made.home, "tiny")) is not None
+        assert (found.state, found.handle) == ("asleep", server.handle)
+        launcher("wake", "tiny")
+        assert made.launcher("engines", "remove", NAME).returncode == 1
+        launcher("down")
+        assert own.containers() == set()
+        launcher("engines", "remove", NAME)
+        assert own.images() == set()

@@ -176,8 +176,10 @@ def test_what_links_lead_to_is_mounted_too(made: Callable[[Path], tuple[Path, se
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> OwnDocker:
-    return OwnDocker.make(tmp_path / "docker")
+def own(tmp_path: Path) -> Iterator[OwnDocker]:
+    made = OwnDocker.make(tmp_path / "docker")
+    yield made
+    made.clear()
 
 
 @pytest.fixture
