@@ -23,5 +23,5 @@ class Prepared:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is still there; of an image, docker says so as it starts."""
-        return (bool(self.image) or self.python.is_file()) and self.weights.exists()
+        """Whether all of it is still there; of an image what was noted, since docker says the rest as it starts."""
+        return (self.environment.is_dir() if self.image else self.python.is_file()) and self.weights.exists()

@@ -19,6 +19,7 @@ from launcher.engines import vllm
 from launcher.errors import LauncherError
 from launcher.gpu import Inventory
 from launcher.home import Home
+from launcher.prepared import Prepared
 from launcher.release import Release
 from launcher.runners.base import Handle, Placed, Size
 from launcher.runners.docker import volume
@@ -105,6 +106,16 @@ def test_an_image_has_no_python_to_convert_weights_with(world: World) -> None:
     with pytest.raises(LauncherError, match="is an image, and these weights are converted") as fault:
         preparing.interpreter(there)
     assert "`launcher engines install vllm`" in fault.value.hint
+
+
+def test_a_wish_for_an_image_that_was_removed_is_prepared_anew(world: World) -> None:
+    there = install(world).there
+    weights = world.home.root / "weights"
+    weights.mkdir()
+    prepared = Prepared(there.path, there.python, weights, world.home.caches, vllm.VERSION, image=there.image)
+    assert prepared.whole
+    engines_remove.run(world, NAME)
+    assert not prepared.whole
 
 
 def test_another_version_is_its_makers_tag(world: World, own: OwnDocker) -> None:
