@@ -2,8 +2,8 @@
 
     python tests/stand_in_docker.py FOLDER WORD...
 
-It takes the words that the launcher says, and no others. A program in a container is always tests/stub_engine.py; on its own
-network it listens where the port is published. As with a container of root's, nobody but `top` tells which processes it has.
+It takes the words that the launcher says, and no others. A program in a container is always tests/stub_engine.py; where its
+port is published, somebody else listens for it. As with a container of root's, nobody but `top` tells which processes it has.
 FOLDER holds `images.json` (what it has: by each name what `image inspect` prints), `registry.json` (what it can pull),
 `info.json`, `said.jsonl` (each call) and `faults.json`: what a verb prints to stderr and exits with, or for how long it hangs.
 """
@@ -13,8 +13,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -132,15 +134,19 @@ def run(folder: Path, words: Sequence[str]) -> int:
         env[key] = value if given else os.environ[key]
     # As if it were another user's: who looks from outside finds no id.
     env.pop("LAUNCHER_SERVER_ID")
-    published = told["--publish"][0].rpartition(":")[0].rpartition(":")[0]
-    argv = [sys.executable, str(STUB), *(published if word == "0.0.0.0" else word for word in arguments)]  # noqa: S104 - it is taken out
+    # HOST:PORT:PORT. Inside, it has that port of a network of its own.
+    published = told["--publish"][0].rpartition(":")[0]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        own_port = str(taken.getsockname()[1])
+    network = {"0.0.0.0": "127.0.0.1", published.rpartition(":")[2]: own_port}  # noqa: S104 - it is taken out
+    argv = [sys.executable, str(STUB), *(network.get(word, word) for word in arguments)]
     output = place / "output"
     output.touch()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             # A process of its own, in whose environment nobody finds what the program's has.
-            own = [sys.executable, "-I", __file__, str(folder), "keep", name, *argv]
+            own = [sys.executable, "-I", __file__, str(folder), "keep", name, published, own_port, *argv]
             os.execve(own[0], own, {**env, "PATH": os.environ["PATH"]})  # noqa: S606 - there is no shell, and none is wanted
         os._exit(0)
     os.wait()
@@ -157,8 +163,10 @@ def run(folder: Path, words: Sequence[str]) -> int:
 
 def keep(folder: Path, words: Sequence[str]) -> int:
     """The container's own life, whatever becomes of the program: when its first process ends, all of it does."""
-    name, *argv = words
+    name, published, own_port, *argv = words
     place = folder / "containers" / name
+    host, _, port = published.rpartition(":")
+    threading.Thread(target=proxy, args=(socket.create_server((host, int(port))), int(own_port)), daemon=True).start()
     with (place / "output").open("ab") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
@@ -173,6 +181,27 @@ def keep(folder: Path, words: Sequence[str]) -> int:
     partial.replace(folder / f"{place.name}.exit")
     shutil.rmtree(place)
     return 0
+
+
+def proxy(listener: socket.socket, port: int) -> None:
+    """As docker's own proxy: it takes every connection from the start on, and is no process of the container."""
+    while True:
+        client, _ = listener.accept()
+        try:
+            server = socket.create_connection(("127.0.0.1", port))
+        except OSError:
+            client.close()
+            continue
+        for one, other in ((client, server), (server, client)):
+            threading.Thread(target=pass_on, args=(one, other), daemon=True).start()
+
+
+def pass_on(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := one.recv(1 << 16):
+            other.sendall(piece)
+    with suppress(OSError):
+        other.shutdown(socket.SHUT_WR)
 
 
 def inside(place: Path) -> list[int]:
