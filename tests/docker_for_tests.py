@@ -73,6 +73,10 @@ class OwnDocker:
     def containers(self) -> set[str]:
         return {path.name for path in (self.folder / "containers").glob("*")}
 
+    def first(self, container: str) -> int:
+        """The first process of a container, as this machine has it."""
+        return int((self.folder / "containers" / container / "pids").read_text().split()[1])
+
     def volumes(self) -> set[str]:
         return {path.name for path in (self.folder / "volumes").glob("*")}
 

@@ -24,6 +24,16 @@ from pathlib import Path
 from typing import Any
 
 STUB = Path(__file__).with_name("stub_engine.py")
+# What an engine starts beside its first process, and shares memory with.
+WORKER = """
+import mmap, os, time
+path = f"/dev/shm/psm_stand_in_{os.getpid()}"
+with open(path, "wb+") as file:
+    os.unlink(path)
+    file.truncate(4096)
+    shared = mmap.mmap(file.fileno(), 4096)
+time.sleep(3600)
+"""
 _LOOK = 0.02
 _FLAGS = {"--rm", "--init", "--force", "--volumes", "--all"}
 
@@ -171,6 +181,7 @@ def keep(folder: Path, words: Sequence[str]) -> int:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
     child = subprocess.Popen(argv, cwd="/", stdin=subprocess.DEVNULL)
+    subprocess.Popen([sys.executable, "-I", "-c", WORKER], stdin=subprocess.DEVNULL)
     (place / "pids").write_text(f"{os.getpid()} {child.pid}")
     code = child.wait()
     for pid in inside(place):
