@@ -75,6 +75,8 @@ def command(engine: Engine, plan: Plan, site: Site, box: Box, *, reads: Iterable
         *("--publish", f"{site.host}:{site.port}:{site.port}"),
         # Either this or the host's own IPC (docs.vllm.ai, "Using Docker"); its own goes with it.
         *("--shm-size", f"{SHARED}g"),
+        # What is printed comes here; docker would keep all of it a second time, as long as the server runs.
+        *("--log-driver", "none"),
         *("--security-opt", "no-new-privileges"),
         *(word for name in DROPPED for word in ("--cap-drop", name)),
         *(word for path in reads for word in ("--mount", _mount(path))),

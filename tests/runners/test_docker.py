@@ -81,6 +81,7 @@ def test_a_container_sees_the_plans_gpus_and_a_port_of_loopback(engine: str, inv
     assert following(told, "--publish") == ["127.0.0.1:12345:12345"]
     assert following(told, "--name") == ["launcher-5c1f"]
     assert following(told, "--label") == ["launcher.home=/home/u/launcher", "launcher.server=5c1f"]
+    assert following(told, "--log-driver") == ["none"]
     assert following(told, "--security-opt") == ["no-new-privileges"]
     assert following(told, "--cap-drop") == list(DROPPED)
     assert not {"--privileged", "--network", "--ipc", "--user"} & set(told)
