@@ -124,6 +124,8 @@ class Acts:
             clusters=self._world.clusters,
             placed=placed,
             seat=before.seat,
+            image=ready.image,
+            daemon=ready.daemon,
         )
 
     def _plan(self, want: Wanted, record: Server, without: Sequence[Server] = ()) -> Plan:
@@ -202,7 +204,7 @@ class Acts:
             self._switch(ready, ready.swapped, want.back)
         else:
             self._books.record(ready)
-        if watched.launch and want.spare and server.handle and not watched.launch.placed:
+        if watched.launch and want.spare and server.handle and not (watched.launch.placed or watched.launch.image):
             what, room = watched.launch, self._world.inventory().ram.available
             spares.learn(self._world.home, what.command, server.handle, inherited=want.env)
             spares.make(self._world.home, what.command, environment=what.environment, room=room, inherited=want.env)
@@ -242,7 +244,9 @@ class Acts:
     def _with_members(self, server: Server) -> Server:
         """Its record with the processes that it has now, and the shared memory that would stay if all of them were killed."""
         found = members(self._world.runner, server.handle) if server.handle else ()
-        return replace(server, members=found, shared=tuple(sorted(processes.shared_memory(pid for pid, _ in found))))
+        # A container's is its own, and goes with it: its inodes say nothing of ours.
+        shares = () if server.handle and server.handle.container else tuple(pid for pid, _ in found)
+        return replace(server, members=found, shared=tuple(sorted(processes.shared_memory(shares))))
 
     def _doubt(self, server: Server, watched: Watched, fault: LauncherError) -> None:
         """A server that does not answer: if it just died, its log tells more."""

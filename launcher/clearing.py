@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import background, catalogue, fetching, lock, processes, sizes, store, weights, weights_record
+from launcher import background, catalogue, environments, fetching, lock, processes, sizes, store, weights, weights_record
 from launcher.clearance import KINDS, Footprint, Item, Kind, freed
 from launcher.errors import LauncherError
 from launcher.profile_weights import HubWeights
@@ -132,7 +132,9 @@ def _mention(pids: tuple[int, ...], path: Path) -> bool:
 
 
 def _environments(world: World, users: _Users) -> Iterator[Item]:
-    for path in _visible(world.home.environments):
+    # An image takes its room in docker, which `engines remove` frees.
+    images = {each.path for each in environments.read_all(world.home) if each.image}
+    for path in (each for each in _visible(world.home.environments) if each not in images):
         holder = users.of_environment(path) or _locked(path)
         # Python reads it at each start, and nobody else does.
         yield _item("environments", path, holder, used=sizes.last_read(path / "pyvenv.cfg"))

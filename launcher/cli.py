@@ -371,7 +371,8 @@ def _engines_install(typed: argparse.Namespace) -> int:
 
     host.refuse_platform()
     with _world(offline=typed.offline) as world:
-        result = engines_install.run(world, typed.engine, version=typed.version, accelerator=typed.build)
+        install = engines_install.run_image if typed.image else engines_install.run
+        result = install(world, typed.engine, version=typed.version, accelerator=typed.build)
     return _show(result, as_json=typed.json)
 
 
@@ -394,8 +395,13 @@ def _engines_use(typed: argparse.Namespace) -> int:
 def _engines_add(typed: argparse.Namespace) -> int:
     from launcher.commands import engines_add
 
+    if bool(typed.image) != bool(typed.engine):
+        raise LauncherError("--image and --engine go together", hint="launcher engines add NAME --image IMAGE --engine vllm")
     with _world() as world:
-        result = engines_add.run(world, typed.name, typed.python)
+        if typed.image:
+            result = engines_add.run_image(world, typed.name, typed.image, typed.engine)
+        else:
+            result = engines_add.run(world, typed.name, typed.python)
     return _show(result, as_json=typed.json)
 
 
@@ -722,7 +728,7 @@ def _world(*, offline: bool = False, pack: Path | None = None, events: bool = Fa
     """
     from launcher import catalogue, screen
     from launcher.engines.registry import ENGINES
-    from launcher.runners import local
+    from launcher.runners.docker import Docker
     from launcher.world import World
 
     home, user_home, cwd = _folders()
@@ -778,7 +784,7 @@ def _world(*, offline: bool = False, pack: Path | None = None, events: bool = Fa
             expect=expect,
             prepare=prepare,
             attend=attend,
-            runner=local,
+            runner=Docker(env),
             progress=progress,
         )
 

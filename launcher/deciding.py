@@ -15,6 +15,7 @@ from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
 from launcher.profile import Profile, Variant
 from launcher.profile_weights import MODELSCOPE, Found, HubWeights, LocalWeights, ModelScopeWeights
+from launcher.runners import docker
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -194,6 +195,9 @@ def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
     expected = world.expect(plan)
     port = on_port or store.port(world.home) or ports.free(ports.FIRST)
     site = Site(python=expected.python, weights=expected.weights, host=ports.LOOPBACK, port=port, api_key="")
+    if expected.image:
+        box = docker.Box(expected.image, expected.daemon, world.home, expected.environment.name, plan.profile.name)
+        return docker.command(world.engines[plan.engine], plan, site, box, reads=docker.read_by(expected.weights))
     return world.engines[plan.engine].command(plan, site)
 
 

@@ -20,6 +20,8 @@ class Environment:
 
     `accelerator` is `cpu` or `cuda`. `made_from` is the hash of its lock, "" for one that was adopted. `made` in seconds since
     the epoch; `size` in bytes as it was when it was made. An adopted one is somebody else's: never changed and never deleted.
+    One in docker is an `image`, by the digest that was pulled (else its id); `tag` is what it was asked for as, `daemon` the
+    address of the docker that has it. It has no interpreter here.
     """
 
     name: str
@@ -33,6 +35,9 @@ class Environment:
     size: int = 0
     broken: str = ""
     adopted: bool = False
+    image: str = ""
+    tag: str = ""
+    daemon: str = ""
 
 
 def own_python(path: Path) -> Path:
@@ -55,7 +60,11 @@ def marker(environment: Environment) -> str:
         "made": environment.made,
         "size": environment.size,
         # Elsewhere only for an adopted one: what was made here is moved to its place when it is whole.
-        "python": str(environment.python) if environment.adopted else "",
+        "python": str(environment.python) if environment.adopted and not environment.image else "",
+        "adopted": environment.adopted,
+        "image": environment.image,
+        "tag": environment.tag,
+        "daemon": environment.daemon,
     }
     return json.dumps(content, indent=1) + "\n"
 
@@ -83,7 +92,11 @@ def parse(text: str, path: Path) -> Environment:
             made_from=content["made_from"],
             made=float(content["made"]),
             size=int(content["size"]),
-            adopted=bool(content["python"]),
+            # Earlier launchers adopted interpreters alone, and wrote none of these.
+            adopted=bool(content.get("adopted", content["python"])),
+            image=content.get("image", ""),
+            tag=content.get("tag", ""),
+            daemon=content.get("daemon", ""),
         )
     except (KeyError, TypeError, IndexError) as error:
         message = f"{type(error).__name__} {error}"

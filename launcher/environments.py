@@ -114,7 +114,7 @@ def named(home: Home, name: str) -> Environment:
 def stale(home: Home, there: Environment, engines: Mapping[str, Engine], *, locks: Path = LOCKS) -> bool:
     """Whether the lock of an environment that was made here is another one by now; one whose lock is gone stays as it is."""
     engine = engines.get(there.engine)
-    if there.adopted or engine is None or there.accelerator not in engine.PYTHON:
+    if there.adopted or there.image or engine is None or there.accelerator not in engine.PYTHON:
         return False
     version = there.release.version
     return _stale(there, _lock(home, engine, there.accelerator, version, locks))
@@ -227,6 +227,9 @@ def _read(path: Path) -> Environment | None:
         return Environment(path.name, path, own_python(path), broken="it was never finished") if path.is_dir() else None
     except (OSError, ValueError):
         return Environment(path.name, path, own_python(path), broken="its record cannot be read")
+    if there.image:
+        # Docker is not asked: this is read by verbs that answer at once.
+        return there
     # The interpreter is a link to one of the system's, or a user's, which may be gone after an upgrade.
     return there if there.python.exists() else replace(there, broken=f"its interpreter {_target(there.python)} is gone")
 

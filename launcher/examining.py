@@ -9,8 +9,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import disk as disks
-from launcher import environments, host, nvml, ports, processes, reach, stock, store, surroundings, systemd, unit, weights
+from launcher import (
+    docker,
+    environments,
+    host,
+    nvml,
+    ports,
+    processes,
+    reach,
+    stock,
+    store,
+    surroundings,
+    systemd,
+    unit,
+    weights,
+)
+from launcher.checks import docker as check_docker
 from launcher.checks import graphics, home, network, system
+from launcher.checks.docker import DockerSeen
 from launcher.checks.graphics import DriverSeen, Needs
 from launcher.checks.home import Enabled, Kept, Room, Running, Stray
 from launcher.checks.network import PortSeen
@@ -55,6 +71,7 @@ def examine(world: World) -> tuple[Finding, ...]:
         *(each for each in planned if isinstance(each, Finding)),
         *_tried("disk", lambda: home.disk(_rooms(world, plan, kept, models))),
         *_tried("environment", lambda: home.environments(kept)),
+        *_tried("docker", lambda: _docker(world, servers)),
         *_tried("weights", lambda: home.weights(models)),
         *_tried("records", lambda: home.records(stock.damaged(world.home))),
         *_tried("file modes", lambda: [home.modes(surroundings.open_to_others(stock.private(world.home)))]),
@@ -207,6 +224,19 @@ def _enabled(world: World) -> Enabled | None:
         lingers=systemd.lingers(world.env),
         linger=systemd.LINGER,
     )
+
+
+def _docker(world: World, servers: tuple[Server, ...]) -> Iterator[Finding]:
+    """Asked only where an engine is an image."""
+    taken = [each for each in environments.read_all(world.home) if each.image]
+    known = {server.handle.server_id for server in servers if server.handle}
+    for daemon in sorted({each.daemon for each in taken}):
+        seen = docker.look(world.env, daemon=daemon)
+        ours = [each for each in taken if each.daemon == daemon]
+        there = [(each.name, docker.image(each.image, world.env, daemon=daemon) is not None) for each in ours]
+        begun = docker.containers(f"{docker.OF_HOME}={world.home.root}", world.env, daemon=daemon)
+        left = [name for name, server in begun if server not in known]
+        yield from check_docker.docker(DockerSeen(seen.version, gpus=seen.gpus, images=there, left=left))
 
 
 def _left(world: World, servers: tuple[Server, ...], ours: set[int]) -> Iterator[Finding]:

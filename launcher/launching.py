@@ -18,7 +18,7 @@ from launcher.gpu import GIB, Inventory, holders, named
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.probe import Proof
-from launcher.runners import ray, spares
+from launcher.runners import docker, ray, spares
 from launcher.runners.base import Clusters, Handle, Placed, Runner
 from launcher.server import Server, Wanted
 from launcher.world import World
@@ -53,6 +53,8 @@ class Launch:
     seat: str = ""
     clusters: Clusters = ray
     placed: Placed | None = None
+    image: str = ""
+    daemon: str = ""
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -65,7 +67,17 @@ class Launch:
 
     @property
     def command(self) -> Command:
+        return self.command_of("")
+
+    def command_of(self, server_id: str) -> Command:
+        """What runs on this machine; a container is told apart from others by its server."""
+        if self.image:
+            reads = docker.read_by(self.site.weights)
+            return docker.command(self.engine, self.plan, self.site, self.box(server_id), reads=reads)
         return self.engine.command(self.plan, self.site).keeping(self.engine.CACHES, self.caches)
+
+    def box(self, server_id: str) -> docker.Box:
+        return docker.Box(self.image, self.daemon, self.home, self.environment.name, server_id)
 
     @property
     def log(self) -> Path:
@@ -97,7 +109,14 @@ def announced(what: Launch) -> tuple[Server, spares.Spare | None]:
         kv_dtype=plan.kv_dtype,
         speculative=plan.manner.speculative is not None,
         claim=plan.memory.claim if here else 0,
-        handle=Handle(pid=0, started=0.0, server_id=server_id, environment=what.environment),
+        handle=Handle(
+            pid=0,
+            started=0.0,
+            server_id=server_id,
+            environment=what.environment,
+            container=what.box(server_id).name if what.image else "",
+            daemon=what.daemon,
+        ),
         ask=what.want.ask,
         seat=what.seat,
     )
@@ -110,11 +129,13 @@ def begin(what: Launch, server: Server, spare: spares.Spare | None) -> Server:
     if what.placed:
         placed = what.clusters.give(what.placed, what.commands, weights=what.site.weights, log=what.log)
         return replace(server, handle=placed)
-    command, env = what.command, what.want.env
+    server_id, env = server.handle.server_id if server.handle else "", what.want.env
+    command = what.command_of(server_id)
     handle = spares.give(what.home, spare, command, log=what.log, inherited=env) if spare else None
     if handle is None:
-        server_id = server.handle.server_id if server.handle else ""
         handle = what.runner.start(command, log=what.log, server_id=server_id, environment=what.environment, inherited=env)
+    if server.handle:
+        handle = replace(handle, container=server.handle.container, daemon=server.handle.daemon)
     return replace(server, handle=handle)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from launcher import cuda, environments, host, installing, ports, weights
 from launcher.beside import beside
@@ -19,6 +20,7 @@ from launcher.progress import Progress
 from launcher.release import Release
 from launcher.runners import spares
 
+_T = TypeVar("_T")
 # Seconds between two looks at work that goes on beside.
 _TURN = 0.2
 
@@ -36,6 +38,8 @@ def expect(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], pl
         weights=weights.folder(home, weights.called(plan.profile.name, plan.variant.name), plan.variant.weights, env),
         caches=home.caches / there.name,
         version=there.release.version,
+        image=there.image,
+        daemon=there.daemon,
     )
 
 
@@ -51,28 +55,29 @@ def prepare(home: Home, env: Mapping[str, str], engines: Mapping[str, Engine], p
         there = environment(home, env, engines, plan, progress)
         progress.phase("weights")
         return _prepared(home, there, found, weights.pin(home, kind, found))
-    python: Future[Path] = Future()
+    installed: Future[Environment] = Future()
 
     def fetch(shown: Progress) -> Path:
         return weights.fetch(
             home,
             weights.called(plan.profile.name, plan.variant.name),
             kind,
-            environment_python=lambda: _awaited(python, shown, "waiting for the environment"),
+            environment_python=lambda: interpreter(_awaited(installed, shown, "waiting for the environment")),
             progress=shown,
             env=env,
         )
 
     with beside(progress, "weights", fetch) as (files, shown):
         there = environment(home, env, engines, plan, shown)
-        python.set_result(there.python)
-        _imports_begin(home, engines[plan.engine], plan, there, env)
-        if isinstance(kind, HubWeights) and not files.done():
+        installed.set_result(there)
+        if not there.image:
+            _imports_begin(home, engines[plan.engine], plan, there, env)
+        if isinstance(kind, HubWeights) and not there.image and not files.done():
             # The network is what is waited for. A conversion would have to share the processor.
             installing.compile_all(there, progress=shown, env=env)
         if not files.done():
             progress.phase("waiting")
-        found = _awaited(files, shown, "for the weights; the engine is imported meanwhile")
+        found = _awaited(files, shown, "for the weights" + ("" if there.image else "; the engine is imported meanwhile"))
         return _prepared(home, there, found, weights.pin(home, kind, found))
 
 
@@ -86,7 +91,15 @@ def environment(
     return there
 
 
-def _awaited(outcome: "Future[Path]", progress: Progress, text: str) -> Path:
+def interpreter(there: Environment) -> Path:
+    """What runs Python with this engine's packages; raises LauncherError for an image, which has none on this machine."""
+    if there.image:
+        hint = f"`launcher engines install {there.engine}` makes an environment that does, then `launcher engines use` it"
+        raise LauncherError(f"{there.name} is an image, and these weights are converted by an engine's own Python", hint=hint)
+    return there.python
+
+
+def _awaited(outcome: "Future[_T]", progress: Progress, text: str) -> _T:
     """What other work comes to, and meanwhile a word at each turn: who waits must be able to stop."""
     while True:
         with suppress(TimeoutError):
@@ -112,6 +125,8 @@ def _prepared(home: Home, there: Environment, files: Path, pinned: str = "") -> 
         caches=caches,
         version=there.release.version,
         pinned=pinned,
+        image=there.image,
+        daemon=there.daemon,
     )
 
 

@@ -82,6 +82,9 @@ def _on_cluster(world: World, spec: ServerSpec) -> Plan:
     outcome = decide(world, wish, inventory)
     if not isinstance(outcome, Plan):
         raise refusal(world, wish, inventory, outcome)
+    if (there := world.expect(outcome)).image:
+        hint = f"`launcher engines install {outcome.engine}`, then `launcher engines use` it: a cluster's nodes see its folder"
+        raise LauncherError(f"{there.environment.name} is an image, which docker runs on this machine alone", hint=hint)
     if nodes == 1 or inventory.gpus:
         return outcome
     architecture, engine = outcome.profile.architecture, world.engines[outcome.engine]

@@ -365,7 +365,9 @@ def _wish(plain: dict[str, Any]) -> Wanted:
 
 def _prepared(plain: dict[str, str]) -> Prepared:
     environment, python, weights, caches = (Path(plain[key]) for key in ("environment", "python", "weights", "caches"))
-    return Prepared(environment, python, weights, caches, version=plain["version"], pinned=plain.get("pinned", ""))
+    # Later than version 3, and "" where nobody wrote them.
+    later = {key: plain.get(key, "") for key in ("pinned", "image", "daemon")}
+    return Prepared(environment, python, weights, caches, version=plain["version"], **later)
 
 
 def _spec(plain: dict[str, Any]) -> ServerSpec:

@@ -220,6 +220,9 @@ class Supervisor:
 
     def _robber(self, server: Server, handle: Handle) -> str:
         """What is to be told if somebody else answers there: an engine listens long after its port was chosen."""
+        if handle.container:
+            # Docker holds the port from before its start, by whichever means, or there is no start.
+            return ""
         host, port = place_of(server.base_url)
         # On another machine its port was held until a moment before its start, and what it prints tells whether it got it.
         if host != ports.LOOPBACK or ports.is_held_by(port, self.world.runner.processes(handle)):

@@ -323,6 +323,7 @@ def _add_engines_verbs(engines: argparse.ArgumentParser) -> None:
     builds = install.add_mutually_exclusive_group()
     for build, about in (("cpu", "the build for CPUs"), ("cuda", "the build for NVIDIA GPUs, on a machine without one too")):
         builds.add_argument(f"--{build}", dest="build", action="store_const", const=build, help=about)
+    install.add_argument("--image", action="store_true", help="its makers' image instead, pulled and run by docker")
     _add_offline(install)
     for name, about in (
         ("remove", "free what an environment takes, or forget one that was added"),
@@ -332,7 +333,10 @@ def _add_engines_verbs(engines: argparse.ArgumentParser) -> None:
         verb(name, about).add_argument("name", metavar="NAME", help="an environment that `launcher engines` lists")
     add = verb("add", "take in an environment of your own, which is never changed")
     add.add_argument("name", metavar="NAME", help="what to call it")
-    add.add_argument("--python", type=_path, required=True, metavar="PATH", help="its interpreter, or its folder")
+    what = add.add_mutually_exclusive_group(required=True)
+    what.add_argument("--python", type=_path, metavar="PATH", help="its interpreter, or its folder")
+    what.add_argument("--image", metavar="IMAGE", help="an image for docker, IMAGE:TAG or IMAGE@DIGEST, with --engine")
+    add.add_argument("--engine", type=_engine, metavar="NAME", help="what is in the image")
 
 
 def _add_log(explain: argparse.ArgumentParser) -> None:

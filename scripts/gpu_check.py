@@ -773,7 +773,9 @@ def _off(figure: Figure) -> str:
 
 def _installed(home: Home) -> tuple[Environment, ...]:
     """The environments that can be used; raises LauncherError where there is none."""
-    found = tuple(there for there in environments.read_all(home) if not there.broken and there.engine in ENGINES)
+    found = tuple(
+        there for there in environments.read_all(home) if not there.broken and not there.image and there.engine in ENGINES
+    )
     if not found:
         hint = "`launcher engines install vllm` makes one; --python names an interpreter that has an engine"
         raise LauncherError(f"no engine is installed in {home.root}", hint=hint)

@@ -54,7 +54,7 @@ def launcher(
         pytest.param(["engines", "install", "ollama"], "unknown engine 'ollama'", id="an engine that nobody can install"),
         pytest.param(["engines", "install", "vllm", "--version", "newest"], "'newest' is not a version", id="no version"),
         pytest.param(["engines", "install", "vllm", "--cpu", "--cuda"], "not allowed with argument --cpu", id="two builds"),
-        pytest.param(["engines", "add", "mine"], "the following arguments are required: --python", id="no interpreter"),
+        pytest.param(["engines", "add", "mine"], "one of the arguments --python --image is required", id="no interpreter"),
         pytest.param(["llm", "use"], "the following arguments are required: NAME", id="no configuration to use"),
         pytest.param(["llm", "use", "x", "--openhands", "v9"], "invalid choice: 'v9'", id="an OpenHands that does not exist"),
         pytest.param(["llm", "add", "x", "--key", "sk"], "unrecognized arguments: --key sk", id="a key as an option"),

@@ -21,6 +21,9 @@ OURS = Environment(
     size=9_100_000_000,
 )
 ADOPTED = replace(OURS, python=Path("/opt/vllm/bin/python"), made_from="", size=0, adopted=True)
+IMAGE = replace(
+    OURS, made_from="", image="vllm/vllm-openai@sha256:7a", tag="vllm/vllm-openai:v0.32.0", daemon="unix:///run/docker.sock"
+)
 
 
 @pytest.mark.parametrize(
@@ -28,11 +31,22 @@ ADOPTED = replace(OURS, python=Path("/opt/vllm/bin/python"), made_from="", size=
     [
         pytest.param(OURS, id="one that was made here"),
         pytest.param(ADOPTED, id="one that was adopted, with its own interpreter"),
+        pytest.param(IMAGE, id="an image that was pulled"),
+        pytest.param(replace(IMAGE, adopted=True), id="an image that docker had"),
         pytest.param(replace(OURS, accelerator="cpu", release=Release("0.32.0", "2.13.0+cpu")), id="a CPU build"),
     ],
 )
 def test_a_marker_is_read_as_it_was_written(there: Environment) -> None:
     assert environment.parse(environment.marker(there), PATH) == there
+
+
+@pytest.mark.parametrize("there", [pytest.param(OURS, id="one that was made here"), pytest.param(ADOPTED, id="an adopted one")])
+def test_a_marker_from_before_there_were_images_is_read(there: Environment) -> None:
+    before = {key: each for key, each in json.loads(environment.marker(there)).items() if key not in _LATER}
+    assert environment.parse(json.dumps(before), PATH) == there
+
+
+_LATER = {"adopted", "image", "tag", "daemon"}
 
 
 def test_what_was_made_here_is_read_where_it_lies_now() -> None:

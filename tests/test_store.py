@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,9 @@ def test_what_an_earlier_launcher_saw_is_carried_forward(tmp_path: Path) -> None
     assert (kept.handle, kept.ask, kept.restarts, kept.members) == (Handle(77, 2.5, "id", Path("/e")), "", 0, ())
     store.see(home, kept)
     assert store.seen(home) == (kept,)
+    contained = replace(kept, handle=Handle(77, 2.5, "id", Path("/e"), container="launcher-id", daemon="unix:///d"))
+    store.see(home, contained)
+    assert store.seen(home) == (contained,)
 
 
 def test_what_an_earlier_launcher_was_asked_for_is_the_wish_that_its_server_was_started_for(tmp_path: Path) -> None:
@@ -97,7 +101,9 @@ def written(path: Path, content: object) -> None:
 
 def test_a_wish_comes_back_as_it_was(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    ready = Prepared(Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "0.32.0")
+    ready = Prepared(
+        Path("/e"), Path("/e/bin/python"), Path("/w"), Path("/c"), "0.32.0", image="i@sha256:7a", daemon="unix:///d"
+    )
     want = Wanted(FULL, "ask", FULL, ready, {"LANG": "C"}, spare=False)
     before = store.wishes_changed(home)
     store.want(home, want)

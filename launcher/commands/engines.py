@@ -40,7 +40,8 @@ class Row:
             "installed": self.installed,
             "size": there.size,
             "made": there.made or None,
-            "python": str(there.python),
+            "python": None if there.image else str(there.python),
+            "image": there.image or None,
             "torch": release.torch,
             "cuda": ".".join(map(str, release.cuda or ())),
             "serves": list(self.models),
@@ -149,6 +150,8 @@ def _words(row: Row) -> Iterable[tuple[str, str]]:
         words.append(("chosen", "green"))
     elif row.taken:
         words.append(("`up` takes it", ""))
+    if row.there.image:
+        words.append((f"image {row.there.tag}", ""))
     if row.there.adopted:
         words.append(("adopted", ""))
     if row.stale:

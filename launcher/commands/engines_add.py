@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import environments, inspecting
+from launcher import environments, images, inspecting
 from launcher.environment import Environment
 from launcher.errors import LauncherError
 from launcher.profile import CPU, CUDA
@@ -30,7 +30,8 @@ class AddResult:
             "engine": self.there.engine,
             "version": release.version,
             "build": self.there.accelerator,
-            "python": str(self.there.python),
+            "python": None if self.there.image else str(self.there.python),
+            "image": self.there.image or None,
             "torch": release.torch,
             "cuda": ".".join(map(str, release.cuda or ())),
             "archs": list(release.archs),
@@ -41,7 +42,8 @@ class AddResult:
         from rich.text import Text
 
         there, release = self.there, self.there.release
-        what = f": {there.engine} {release.version} for {there.accelerator}, PyTorch {release.torch}"
+        inside = f"the image {there.tag}" if there.image else f"PyTorch {release.torch}"
+        what = f": {there.engine} {release.version} for {there.accelerator}, {inside}".replace("  ", " ")
         return Group(
             Text.assemble(("✓ ", "green"), (there.name, "bold"), what),
             "`launcher up` serves with it once it is chosen:",
@@ -57,6 +59,15 @@ def run(world: World, name: str, python: Path) -> AddResult:
     there = look(world, Environment(name, world.home.environments / name, interpreter, made=time.time(), adopted=True))
     environments.adopt(world.home, there)
     return AddResult(there)
+
+
+def run_image(world: World, name: str, tag: str, engine: str) -> AddResult:
+    """Note an image of docker's, pulled if it is not there; raises LauncherError with what stood in the way."""
+    environments.refuse_name(name, world.engines)
+    world.progress.phase("environment")
+    gpus = bool(world.inventory().gpus)
+    made, _ = images.take(world.home, world.engines[engine], name, tag, gpus=gpus, env=world.env, progress=world.progress)
+    return AddResult(made)
 
 
 def look(world: World, there: Environment) -> Environment:

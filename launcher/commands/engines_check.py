@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from launcher import cuda, environments, inspecting
+from launcher import cuda, environments, images, inspecting
 from launcher.cuda import Refusal
 from launcher.engines.base import Engine
 from launcher.environment import Environment
@@ -38,6 +38,7 @@ class CheckResult:
             "engine": self.there.engine,
             "version": release.version,
             "build": self.there.accelerator,
+            "image": self.there.image or None,
             "torch": release.torch,
             "cuda": ".".join(map(str, release.cuda or ())),
             "archs": list(release.archs),
@@ -54,9 +55,9 @@ class CheckResult:
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim")
         facts.add_row("engine", f"{self.there.engine} {release.version} for {self.there.accelerator}")
-        facts.add_row("interpreter", str(self.there.python))
+        facts.add_row(*(("image", self.there.tag) if self.there.image else ("interpreter", str(self.there.python))))
         made_for = f", for CUDA {'.'.join(map(str, release.cuda))}" if release.cuda else ""
-        facts.add_row("PyTorch", release.torch + made_for)
+        facts.add_row("PyTorch", (release.torch or "its own") + made_for)
         if release.archs:
             facts.add_row("has code for", " ".join(release.archs))
         shown: list[RenderableType] = [facts, Text()]
@@ -78,6 +79,8 @@ def run(world: World, name: str) -> CheckResult:
     if there.broken or engine is None:
         return CheckResult(there, (Refusal(there.broken or f"{there.engine} is not known here", _anew(there)),))
     world.progress.phase("check")
+    if there.image:
+        return _image(world, engine, there)
     try:
         found = inspecting.inspect(
             there.python, engine.IMPORTS[there.accelerator], engines=(engine,), env=world.env, progress=world.progress
@@ -91,6 +94,17 @@ def run(world: World, name: str) -> CheckResult:
     if there.adopted and seen != there:
         environments.record(seen)
     return CheckResult(seen, tuple(faults(engine, seen, world.inventory())), notes)
+
+
+def _image(world: World, engine: Engine, there: Environment) -> CheckResult:
+    """As docker has it, and as it would run here; its engine is not started for that."""
+    try:
+        now = images.seen(there, world.env)
+    except LauncherError as fault:
+        return CheckResult(there, (Refusal(fault.message, fault.hint),))
+    if now.broken:
+        return CheckResult(now, (Refusal(now.broken, _anew(there)),))
+    return CheckResult(there, tuple(faults(engine, there, world.inventory())))
 
 
 def faults(engine: Engine, there: Environment, inventory: Inventory) -> Iterator[Refusal]:
@@ -114,6 +128,8 @@ def _changes(before: Release, now: Release) -> Iterator[str]:
 
 
 def _anew(there: Environment) -> str:
+    if there.image:
+        return f"`docker pull {there.tag}`, or `launcher engines remove {there.name}` and take it anew"
     if there.adopted:
         return f"mend that environment, or forget it: `launcher engines remove {there.name}`"
     return f"`launcher engines remove {there.name}`, then `launcher engines install` makes it anew"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import cuda, environments, installing, resolving
+from launcher import cuda, environments, images, installing, resolving
 from launcher.commands.engines import running_in
 from launcher.disk import gigabytes
 from launcher.engines.base import Engine
@@ -39,6 +39,7 @@ class InstallResult:
             "engine": self.there.engine,
             "version": self.there.release.version,
             "build": self.there.accelerator,
+            "image": self.there.image or None,
             "path": str(self.there.path),
             "size": self.there.size,
             "seconds": round(self.seconds, 1),
@@ -51,7 +52,8 @@ class InstallResult:
         from rich.console import Group
         from rich.text import Text
 
-        how = "was there already" if self.already else f"is installed, in {self.seconds:.0f} s"
+        done = f"is {self.there.tag}" if self.there.image else "is installed"
+        how = "was there already" if self.already else f"{done}, in {self.seconds:.0f} s"
         shown: list[RenderableType] = [
             Text.assemble(("✓ ", "green"), (self.there.name, "bold"), f" {how}: {gigabytes(self.there.size)}")
         ]
@@ -87,6 +89,27 @@ def run(world: World, name: str, *, version: str | None, accelerator: str | None
         seconds=time.monotonic() - begun,
         already=found is not None,
         taken=there.name == environments.taken(world.home, engine, accelerator),
+        notes=tuple(_notes(engine, there, inventory)),
+    )
+
+
+def run_image(world: World, name: str, *, version: str | None, accelerator: str | None) -> InstallResult:
+    """Have docker pull the image of the engine's makers; raises LauncherError with what stood in the way."""
+    begun = time.monotonic()
+    engine, inventory = world.engines[name], world.inventory()
+    if accelerator == CPU:
+        raise LauncherError(f"the image of {name} is built for NVIDIA GPUs", hint=f"`launcher engines install {name} --cpu`")
+    version = version or engine.VERSION
+    called, tag = images.name_of(engine, version), images.tag_of(engine, version)
+    world.progress.phase("environment")
+    there, already = images.take(
+        world.home, engine, called, tag, gpus=bool(inventory.gpus), env=world.env, progress=world.progress
+    )
+    return InstallResult(
+        there=there,
+        seconds=time.monotonic() - begun,
+        already=already,
+        taken=there.name == environments.taken(world.home, engine, CUDA),
         notes=tuple(_notes(engine, there, inventory)),
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher import environments, lock, store
+from launcher import environments, images, lock, store
 from launcher.disk import Usage, gigabytes
 from launcher.environment import Environment
 from launcher.errors import LauncherError
@@ -37,7 +37,7 @@ class RemoveResult:
         from rich.text import Text
 
         shown = [Text.assemble(("✓ ", "green"), self._said())]
-        if self.usage.size - self.usage.freed > self.usage.freed:
+        if not self.there.image and self.usage.size - self.usage.freed > self.usage.freed:
             kept = gigabytes(self.usage.size - self.usage.freed)
             shown.append(Text(f"{kept} of it stay in uv's cache, for the next installation."))
         if self.back_to:
@@ -46,7 +46,9 @@ class RemoveResult:
 
     def _said(self) -> str:
         if self.there.adopted:
-            return f"{self.there.name} is forgotten; {self.there.python} is left as it is"
+            return f"{self.there.name} is forgotten; {self.there.tag or self.there.python} is left as it is"
+        if self.there.image:
+            return f"{self.there.name} is removed, and {self.there.tag} from docker"
         return f"{self.there.name} is removed: {gigabytes(self.usage.freed)} are free again"
 
 
@@ -65,6 +67,8 @@ def run(world: World, name: str) -> RemoveResult:
         spare = spares.kept(world.home)
         if spare and spare.handle.environment == there.path:
             spares.end(world.home)
+        if there.image:
+            images.drop(world.home, there, world.env)
         key = environments.serves(there.engine, there.accelerator)
         chosen = store.chosen(world.home)
         keys = [each for each, chose in chosen.items() if chose == name]

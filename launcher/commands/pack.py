@@ -58,7 +58,9 @@ def run(world: World, spec: ServerSpec, folder: Path, inventory: Inventory) -> P
         world.home,
         weights.called(plan.profile.name, plan.variant.name),
         plan.variant.weights,
-        environment_python=lambda: preparing.environment(world.home, world.env, world.engines, plan, world.progress).python,
+        environment_python=lambda: preparing.interpreter(
+            preparing.environment(world.home, world.env, world.engines, plan, world.progress)
+        ),
         progress=world.progress,
         env=world.env,
     )

@@ -99,7 +99,7 @@ def run(world: World, spec: ServerSpec, inventory: Inventory) -> PullResult:
         if plan is None:
             message = f"{profile.name} does not run here, and what it is made of is converted by an engine that does"
             raise LauncherError(message, hint="run this on the machine that is to serve it")
-        return preparing.environment(world.home, world.env, world.engines, plan, world.progress).python
+        return preparing.interpreter(preparing.environment(world.home, world.env, world.engines, plan, world.progress))
 
     folder = weights.fetch(
         world.home,

@@ -5,6 +5,7 @@ Read off starts that were made wrong on purpose (tests/samples), off raise state
 
 from dataclasses import replace
 
+from launcher import docker_faults
 from launcher.engines.base import Fault
 
 # PyTorch's allocator; CUDA's runtime and its driver; NCCL's last error; cuBLAS' workspace.
@@ -258,4 +259,7 @@ _COMMAND = (
     ),
 )
 
-FAULTS: tuple[Fault, ...] = (*_GPU, *_MODEL, *_QUANTISATION, *_COMPILERS, *_GROUP, *_HOST, *_COMMAND)
+FAULTS: tuple[Fault, ...] = (
+    *(*_GPU, *_MODEL, *_QUANTISATION, *_COMPILERS, *_GROUP, *_HOST, *_COMMAND),
+    *docker_faults.FAULTS,
+)

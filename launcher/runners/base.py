@@ -17,6 +17,7 @@ class Handle:
     `started` is the leader's start time as psutil gives it (seconds since the epoch), so that a pid used again is not taken for
     it; `server_id` is the token that all its processes carry as LAUNCHER_SERVER_ID; `environment` is the folder of the engine's
     own environment, which its processes have mapped; `scratch` is the folder of their temporary files, which goes with them.
+    A command in a `container` of this name is what docker's own program runs for as long, at the address `daemon`.
     """
 
     pid: int
@@ -24,6 +25,8 @@ class Handle:
     server_id: str
     environment: Path
     scratch: str = ""
+    container: str = ""
+    daemon: str = ""
 
 
 @dataclass(frozen=True, slots=True)
