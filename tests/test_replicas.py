@@ -360,6 +360,8 @@ def test_a_dry_run_tells_what_becomes_of_them(tmp_path: Path, spec: ServerSpec, 
 
 
 def test_up_and_ps_tell_how_many_there_are(world: World) -> None:
+    # Its starts are looked at now and then: each must take longer than that.
+    world = with_engine(world, StubEngine(flags={"": ("--slow-start", "1.0")}))
     request = UpRequest(spec=ServerSpec("tiny", replicas=2), port=own_port(), spare=False, proof=False)
     assert "2 replicas would share the requests" in drawn(up.dry_run(world, request))
     result = up.run(world, request)
