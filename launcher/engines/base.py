@@ -14,6 +14,10 @@ from launcher.plan import Plan
 from launcher.quantisation import Quantisation
 from launcher.starts import Measured
 
+# GiB of memory that an image's processes may share: what SGLang's documentation gives its own (docs.sglang.io, "Install
+# SGLang").
+SHARED = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

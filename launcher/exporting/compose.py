@@ -1,6 +1,6 @@
 """Docker Compose: the engine's image on this machine's GPUs (compose-spec.io)."""
 
-from launcher.engines.base import Container
+from launcher.engines.base import SHARED, Container
 from launcher.exporting import images
 from launcher.exporting.base import Export, yaml
 
@@ -22,7 +22,7 @@ def text(export: Export) -> str:
         "env_file": [{"path": f"{name}.env", "required": True}],
         "ports": [f"127.0.0.1:{images.PORT}:{images.PORT}"],
         "volumes": [f"models:{images.MODELS}", f"caches:{images.CACHES}"],
-        "shm_size": f"{images.SHARED}gb",
+        "shm_size": f"{SHARED}gb",
         "security_opt": ["no-new-privileges:true"],
         "restart": "unless-stopped",
         "stop_grace_period": f"{images.GRACE}s",

@@ -10,8 +10,6 @@ from launcher.profile_weights import HubWeights
 PORT = 8000
 # Where the hub's cache lies in the container, and what engines compile: as root's, whom both images run as.
 MODELS, CACHES = "/models", "/root/.cache"
-# GiB of memory that processes may share: what SGLang's documentation gives its image (docs.sglang.io, "Install SGLang").
-SHARED = 32
 # Seconds that an engine may take before it answers, beside the download: imports, compilation, CUDA graphs; and the slowest
 # download that is waited for, in bytes a second.
 START, SLOWEST = 1800, 50 << 20

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from launcher.engines.base import Container
+from launcher.engines.base import SHARED, Container
 from launcher.exporting import images
 from launcher.exporting.base import Export, yaml
 
@@ -145,7 +145,7 @@ def _pod(export: Export, name: str, where: Container, labels: dict[str, str]) ->
             "volumes": [
                 {"name": "models", "persistentVolumeClaim": {"claimName": f"{name}-models"}},
                 {"name": "caches", "emptyDir": {}},
-                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{images.SHARED}Gi"}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED}Gi"}},
             ],
         },
     }

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from launcher import docker, processes
 from launcher.command import Command
-from launcher.engines.base import Container, Engine, Site
+from launcher.engines.base import SHARED, Container, Engine, Site
 from launcher.errors import LauncherError
-from launcher.exporting.images import SHARED
 from launcher.home import Home
 from launcher.plan import Plan
 from launcher.runners import local
