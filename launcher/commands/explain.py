@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import diagnosis, store
+from launcher import diagnosis, docker_faults, store
 from launcher.diagnosis import Diagnosis, diagnose
 from launcher.engines.base import Engine
 from launcher.errors import LauncherError
@@ -22,7 +22,7 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class ExplainResult:
-    """What a log says of its engine's end; `where` names the log."""
+    """What a log says of its engine's end; `where` names the log, `engine` who wrote it: docker, where no engine came to it."""
 
     where: str
     engine: str
@@ -99,6 +99,9 @@ def _explained(world: World, where: str, log: Iterable[str], engine: str | None)
     # A progress bar writes over its own line.
     lines = [part for line in deque(log, maxlen=diagnosis.LINES) for part in line.rstrip("\n").split("\r")]
     name = engine or _writer(world.engines, lines)
+    if name is None and (by_docker := diagnose(lines, docker_faults.FAULTS)).fault:
+        # No engine ever wrote a line.
+        return ExplainResult(where, "docker", by_docker)
     if name is None:
         raise LauncherError(f"no known engine wrote {where}", hint=f"name it with --engine: {', '.join(world.engines)}")
     return ExplainResult(where, name, diagnose(lines, world.engines[name].FAULTS))
