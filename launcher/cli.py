@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from launcher.release import Releases
     from launcher.results import Result
     from launcher.server import ServerSpec
-from launcher.world import World
+    from launcher.world import World
 
 KNOWN_FAULT = 1
 WRONG_USAGE = 2

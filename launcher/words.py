@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 
 from launcher import __version__
 from launcher.clearance import KINDS
-from launcher.client_env import CLIENTS
-from launcher.llm_env import CLIENT
 
 # Less than this of a GPU holds no engine.
 LEAST_SHARE = 0.05
@@ -436,7 +434,12 @@ def _add_llm_verbs(llm: argparse.ArgumentParser) -> None:
     named("rm", "forget one and its key")
     env = named("env", "as variables: lines for a shell, a file, or words for docker run")
     env.add_argument(
-        "--for", dest="client", choices=tuple(CLIENTS), default=CLIENT, help="whose variables, LLM_* of OpenHands if nobody's"
+        "--for",
+        dest="client",
+        type=_client,
+        default="openhands",
+        metavar="PROGRAM",
+        help="whose variables, LLM_* of OpenHands if nobody's: openai, anthropic, litellm, copilot, open-webui, zed",
     )
     env.add_argument("--docker", action="store_true", help="write a file of yours alone, and print the words of `docker run`")
     env.add_argument("--file", type=_path, metavar="FILE", help="write a file of yours alone, with the key in it")
@@ -507,6 +510,14 @@ def _engine(text: str) -> str:
 
     if text not in ENGINES:
         raise argparse.ArgumentTypeError(f"unknown engine {text!r}; known: {', '.join(ENGINES)}")
+    return text
+
+
+def _client(text: str) -> str:
+    from launcher.client_env import CLIENTS
+
+    if text not in CLIENTS:
+        raise argparse.ArgumentTypeError(f"no variables are known of {text!r}; known: {', '.join(CLIENTS)}")
     return text
 
 

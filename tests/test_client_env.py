@@ -1,6 +1,6 @@
 import pytest
 
-from launcher import llm_env
+from launcher import llm_env, words
 from launcher.client_env import CLIENTS
 from launcher.endpoint import Endpoint
 from launcher.llm import LLMConfig
@@ -50,3 +50,13 @@ def test_what_litellm_must_be_told_in_python_is_python() -> None:
     from ast import parse
 
     assert [parse(note) for note in CLIENTS["litellm"].notes(LOCAL)]
+
+
+def test_the_help_names_each_client_and_the_words_know_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(words.UsageError, match=f"known: {', '.join(CLIENTS)}$"):
+        words.parse(["llm", "env", "x", "--for", "nobody"])
+    assert words.parse(["llm", "env", "x"]).client == llm_env.CLIENT
+    with pytest.raises(SystemExit):
+        words.parse(["llm", "env", "--help"])
+    named = ", ".join(name for name in CLIENTS if name != llm_env.CLIENT)
+    assert f"if nobody's: {named} " in " ".join(capsys.readouterr().out.split())
