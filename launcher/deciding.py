@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import catalogue, configurations, engine_args, fitting, history, planner, ports, store
+from launcher import catalogue, engine_args, fitting, history, planner, ports, store
 from launcher.command import Command
 from launcher.derive import derive, served_name, where
 from launcher.engines.base import Site
@@ -15,7 +15,6 @@ from launcher.machines import inventory_on
 from launcher.plan import DoesNotFit, Plan, Wish
 from launcher.profile import Profile, Variant
 from launcher.profile_weights import MODELSCOPE, Found, HubWeights, LocalWeights, ModelScopeWeights
-from launcher.runners import docker
 from launcher.server import ServerSpec
 from launcher.world import World
 
@@ -122,11 +121,19 @@ def find(world: World, reference: str, *, trusted: str = "") -> Profile:
 
 def profile_of(world: World, name: str) -> Profile:
     """The profile of that name; raises LauncherError where there is none, with what is meant by a provider's model."""
-    kept = None if name in catalogue.paths(world.profiles) else configurations.load(world.home, name)
+    if name not in catalogue.paths(world.profiles):
+        _refuse_a_providers(world, name)
+    return catalogue.load(world.profiles, name)
+
+
+def _refuse_a_providers(world: World, name: str) -> None:
+    # All of LLM's settings, for a slip.
+    from launcher import configurations
+
+    kept = configurations.load(world.home, name)
     if kept and kept.settings.provider != "local":
         hint = f"`launcher llm serve {name}` has this address answer for it, `launcher llm use {name}` tells OpenHands of it"
         raise LauncherError(f"{name} is a provider's model: it cannot run here", hint=hint)
-    return catalogue.load(world.profiles, name)
 
 
 def pinned(outcome: Plan | DoesNotFit, pin: str) -> Plan | DoesNotFit:
@@ -196,6 +203,8 @@ def command_of(world: World, plan: Plan, on_port: int | None = None) -> Command:
     port = on_port or store.port(world.home) or ports.free(ports.FIRST)
     site = Site(python=expected.python, weights=expected.weights, host=ports.LOOPBACK, port=port, api_key="")
     if expected.image:
+        from launcher.runners import docker
+
         box = docker.Box(expected.image, expected.daemon, world.home, expected.environment.name, plan.profile.name)
         return docker.command(world.engines[plan.engine], plan, site, box, reads=docker.read_by(expected.weights))
     return world.engines[plan.engine].command(plan, site)
