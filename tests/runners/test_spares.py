@@ -68,6 +68,8 @@ def test_a_spare_becomes_the_program_it_is_told_to(home: Home, command: Command,
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
     assert spares.find(home, command, inherited=MINE) is None
     until(lambda: not list(home.spares.glob("*.orders")))
+    local.stop(handle, grace=0)
+    assert not Path(handle.scratch).exists()
 
 
 def test_its_key_stands_nowhere_where_others_look(home: Home, command: Command, tmp_path: Path) -> None:
@@ -140,8 +142,10 @@ def test_a_dead_one_is_not_found_and_gives_nothing(home: Home, command: Command,
 def test_what_cannot_be_imported_fails_where_the_server_would(home: Home, command: Command, tmp_path: Path) -> None:
     Path(command.argv[2]).write_text("import no_such_module\n")
     broken = Command(command.argv, command.env, command.secrets, ("no_such_module",))
-    spares.give(home, made(home, broken), broken, log=tmp_path / "log", inherited=MINE)
+    handle = spares.give(home, made(home, broken), broken, log=tmp_path / "log", inherited=MINE)
+    assert handle
     until(lambda: "No module named 'no_such_module'" in (tmp_path / "log").read_text())
+    local.stop(handle, grace=0)
 
 
 def test_it_ends_when_nothing_needs_it(home: Home, command: Command) -> None:
